@@ -1,0 +1,107 @@
+// Package store keeps definitions durably: the Store interface, the rules of
+// every write in one place (Write), and the conformance suite that each
+// implementation passes (storetest).
+package store
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/token"
+)
+
+// RequestLife is how long a request id and its answer are kept.
+const RequestLife = 24 * time.Hour
+
+// Bounds of one Apply.
+const (
+	MaxChanges        = 100_000
+	MaxRequestIDBytes = 128
+	MaxNoteBytes      = 1024
+)
+
+// ErrRequestReused says that a request id came with other content than before.
+var ErrRequestReused = errors.New("the request id was used before with other content. Use a new id for a new request")
+
+// Store keeps definitions. Every method may be called from many goroutines at
+// once; an error means that nothing was done, unless it says otherwise.
+type Store interface {
+	// Head gives the present revision: the heartbeat of the source of truth.
+	Head(ctx context.Context) (flag.Revision, error)
+	// Snapshot reads everything at one revision.
+	Snapshot(ctx context.Context) (*flag.Snapshot, error)
+	// Since gives the commits after the revision number, in order. With ok
+	// false the audit log does not reach back that far: read a snapshot.
+	Since(ctx context.Context, number int64) (commits []Commit, ok bool, err error)
+	// Apply makes a batch of changes: one transaction, one revision. What is
+	// wrong with one change is in its result, not in the error.
+	// ErrRequestReused is the one error that is the caller's fault.
+	Apply(ctx context.Context, batch Batch) (Outcome, error)
+	// ExpireHolds commits the expiry of every hold whose time has come: actor
+	// "expiry", a revision of its own, none when there is nothing to do.
+	ExpireHolds(ctx context.Context, now time.Time) (Outcome, error)
+	// Audit lists audit entries, newest first.
+	Audit(ctx context.Context, filter AuditFilter) (entries []AuditEntry, next string, err error)
+	// CreateToken keeps a new token, audited. The error is a *flag.Problem
+	// (already exists) when a living token has the name.
+	CreateToken(ctx context.Context, t token.Token, actor string) error
+	// RevokeToken ends the living token of the name, audited. The error is a
+	// *flag.Problem (not found) when there is none.
+	RevokeToken(ctx context.Context, name, actor string, now time.Time) (token.Token, error)
+	// Tokens lists all tokens, the ended ones too, by name.
+	Tokens(ctx context.Context) ([]token.Token, error)
+	// Close ends every use. Calls under way end with an error.
+	Close() error
+}
+
+// Batch is what one Apply is asked to do.
+type Batch struct {
+	Changes   []flag.Change
+	Atomic    bool // all or nothing; otherwise each change stands alone
+	RequestID string
+	Note      string
+	Actor     token.Actor
+	Now       time.Time // the server's clock, UTC
+}
+
+// Outcome is what became of a batch.
+type Outcome struct {
+	Revision flag.Revision // after it
+	Results  []flag.Result // one for each change, in order
+	Commit   *Commit       // nil when nothing was committed
+	Repeated bool          // the request id was known: this is the first answer
+}
+
+// Commit is one committed revision: what every follower needs to come from the
+// revision before to this one.
+type Commit struct {
+	Revision flag.Revision
+	Edits    []flag.Edit
+}
+
+// AuditFilter chooses audit entries; all that is set must match.
+type AuditFilter struct {
+	Key   flag.Key // the flag, its overrides and its holds
+	Actor string
+	Since time.Time
+	Limit int    // at most this many; 0: 100; never more than 1,000
+	Page  string // next of the page before
+}
+
+// AuditEntry is one object's change within a commit.
+type AuditEntry struct {
+	Revision int64     `json:"revision"`
+	Ordinal  int       `json:"ordinal"` // from 0 within the revision
+	Time     time.Time `json:"time"`
+	Actor    string    `json:"actor"`
+	OwnerID  string    `json:"owner_id,omitempty"`
+	Action   string    `json:"action"` // flag.Op's names, expire_hold, create_token, revoke_token
+	Kind     flag.Kind `json:"-"`      // 0 for a token
+	Key      flag.Key  `json:"-"`      // "" for a token
+	Object   string    `json:"object"` // flag.Ref's text, or the token's name
+	Before   string    `json:"before,omitempty"`
+	After    string    `json:"after,omitempty"`
+	Note     string    `json:"note,omitempty"`
+}
