@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -46,9 +46,6 @@ func Canonical(text string) (string, error) {
 }
 
 func appendCanonical(out []byte, dec *json.Decoder, depth int) ([]byte, error) {
-	if depth > MaxJSONDepth {
-		return nil, invalidf("value", "nests deeper than %d levels. Flatten it.", MaxJSONDepth)
-	}
 	token, err := dec.Token()
 	if err != nil {
 		if errors.Is(err, io.EOF) {
@@ -66,6 +63,9 @@ func appendCanonical(out []byte, dec *json.Decoder, depth int) ([]byte, error) {
 	case json.Number:
 		return appendCanonicalNumber(out, t.String())
 	case json.Delim:
+		if depth == MaxJSONDepth {
+			return nil, invalidf("value", "nests deeper than %d levels. Flatten it.", MaxJSONDepth)
+		}
 		if t == '[' {
 			return appendCanonicalList(out, dec, depth)
 		}
@@ -150,53 +150,59 @@ func appendCanonicalString(out []byte, s string) []byte {
 // an exponent is used; 21 as in RFC 8785 (ECMAScript's Number::toString).
 const maxPlainDigits = 21
 
+// maxExponent bounds the decimal exponent of a number. Far beyond any use, and
+// small enough that no arithmetic on it overflows.
+const maxExponent = 1_000_000_000
+
 // appendCanonicalNumber writes a JSON number as an exact decimal. The digits
-// are never expanded by the exponent, so a hostile 1e999999999 costs nothing.
+// are never expanded by a large exponent, so a hostile 1e999999999 costs nothing.
 func appendCanonicalNumber(out []byte, number string) ([]byte, error) {
 	mantissa, exponent, _ := strings.Cut(strings.ToLower(number), "e")
-	negative := strings.HasPrefix(mantissa, "-")
-	whole, fraction, _ := strings.Cut(strings.TrimPrefix(mantissa, "-"), ".")
-	exp := new(big.Int)
-	if exponent != "" {
-		if len(exponent) > 20 {
-			return nil, invalidf("value", "is %s, whose exponent is too large.", shorten(number))
-		}
-		exp.SetString(strings.TrimPrefix(exponent, "+"), 10)
-	}
+	unsigned := strings.TrimPrefix(mantissa, "-")
+	whole, fraction, _ := strings.Cut(unsigned, ".")
 	digits := strings.TrimLeft(whole+fraction, "0")
-	trimmed := strings.TrimRight(digits, "0")
-	if trimmed == "" {
+	significant := strings.TrimRight(digits, "0")
+	if significant == "" {
 		return append(out, '0'), nil
 	}
-	// The value is 0.<trimmed> × 10^point.
-	exp.Add(exp, big.NewInt(int64(len(digits)-len(fraction))))
-	if negative {
+	exp := 0
+	if exponent != "" {
+		var err error
+		if exp, err = strconv.Atoi(exponent); err != nil {
+			exp = math.MaxInt32
+		}
+	}
+	// The value is 0.<significant> × 10^point.
+	point := exp + len(digits) - len(fraction)
+	if exp > maxExponent || exp < -maxExponent || point > maxExponent || point < -maxExponent {
+		return nil, invalidf("value", "is %s, whose exponent is beyond ±%d. Write a smaller number, or make it a string.", shorten(number), maxExponent)
+	}
+	if unsigned != mantissa {
 		out = append(out, '-')
 	}
-	point, far := int(exp.Int64()), !exp.IsInt64() || exp.CmpAbs(big.NewInt(1<<30)) > 0
 	switch {
-	case !far && point > 0 && point <= maxPlainDigits && point >= len(trimmed):
-		out = append(out, trimmed...)
-		return append(out, strings.Repeat("0", point-len(trimmed))...), nil
-	case !far && point > 0 && point <= maxPlainDigits:
-		out = append(out, trimmed[:point]...)
+	case point > 0 && point <= maxPlainDigits && point >= len(significant):
+		out = append(out, significant...)
+		return append(out, strings.Repeat("0", point-len(significant))...), nil
+	case point > 0 && point <= maxPlainDigits:
+		out = append(out, significant[:point]...)
 		out = append(out, '.')
-		return append(out, trimmed[point:]...), nil
-	case !far && point <= 0 && point > -6:
+		return append(out, significant[point:]...), nil
+	case point <= 0 && point > -6:
 		out = append(out, "0."...)
 		out = append(out, strings.Repeat("0", -point)...)
-		return append(out, trimmed...), nil
+		return append(out, significant...), nil
 	}
-	out = append(out, trimmed[0])
-	if len(trimmed) > 1 {
+	out = append(out, significant[0])
+	if len(significant) > 1 {
 		out = append(out, '.')
-		out = append(out, trimmed[1:]...)
+		out = append(out, significant[1:]...)
 	}
 	out = append(out, 'e')
-	if exp.Sub(exp, big.NewInt(1)); exp.Sign() > 0 {
+	if point > 1 {
 		out = append(out, '+')
 	}
-	return exp.Append(out, 10), nil
+	return strconv.AppendInt(out, int64(point-1), 10), nil
 }
 
 // formatDouble writes the shortest decimal that reads back as the same float64,

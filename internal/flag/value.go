@@ -188,7 +188,11 @@ func ParseValue(typ Type, text string) (Value, error) {
 	case typeNames[typ] == "":
 		return Value{}, Invalid("value", "has no known type.")
 	}
-	return Value{}, invalidf("value", "is %s (%s), but the flag is of type %s. %s", article(found), shorten(canonical), typ, advice(typ, found, canonical))
+	what := "null"
+	if found != "null" {
+		what = fmt.Sprintf("%s (%s)", article(found), shorten(canonical))
+	}
+	return Value{}, invalidf("value", "is %s, but the flag is of type %s. %s", what, typ, advice(typ, found, canonical))
 }
 
 func parseInt(canonical string) (int64, error) {
@@ -279,9 +283,6 @@ func article(kind string) string {
 	if kind == "object" {
 		return "an object"
 	}
-	if kind == "null" {
-		return "null"
-	}
 	return "a " + kind
 }
 
@@ -290,14 +291,14 @@ func advice(typ Type, found, canonical string) string {
 	switch {
 	case typ == String && (found == "number" || found == "bool"):
 		return fmt.Sprintf("Write %q.", canonical)
+	case found == "null":
+		return "Leave the value out instead of writing null."
 	case typ == Bool:
 		return "Write true or false."
 	case typ == Int:
 		return "Write a whole number."
 	case typ == Double:
 		return "Write a number."
-	case found == "null":
-		return "Leave the value out instead of writing null."
 	}
 	return fmt.Sprintf("Write a %s, or change the flag's type.", typ)
 }
