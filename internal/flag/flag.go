@@ -133,18 +133,16 @@ func (f *Flag) Validate() error {
 	if f.State != Enabled && f.State != Default {
 		return Invalid("enabled", "is neither true nor false.")
 	}
-	if err := f.checkValue("default_value", f.Default); err != nil {
+	if err := f.validateRest(); err != nil {
 		return err
 	}
-	if !f.Value.IsZero() {
-		if err := f.checkValue("value", f.Value); err != nil {
-			return err
-		}
+	if err := f.checkValue("default_value", f.Default); err != nil || f.Value.IsZero() {
+		return err
 	}
-	return f.validateText()
+	return f.checkValue("value", f.Value)
 }
 
-func (f *Flag) validateText() error {
+func (f *Flag) validateRest() error {
 	if err := validateLayer(f.Layer); err != nil {
 		return err
 	}
@@ -268,7 +266,7 @@ func (f *Flag) UnmarshalJSON(text []byte) error {
 	}
 	var err error
 	if f.Default, err = ParseValue(doc.Type, string(doc.DefaultValue)); err != nil {
-		return in("default_value", err)
+		return In("default_value", err)
 	}
 	if doc.Value != nil {
 		if f.Value, err = ParseValue(doc.Type, string(doc.Value)); err != nil {
@@ -278,7 +276,7 @@ func (f *Flag) UnmarshalJSON(text []byte) error {
 	for _, raw := range doc.AllowedValues {
 		v, err := ParseValue(doc.Type, string(raw))
 		if err != nil {
-			return in("allowed_values", err)
+			return In("allowed_values", err)
 		}
 		f.AllowedValues = append(f.AllowedValues, v)
 	}

@@ -42,7 +42,7 @@ func IsTerraformHolder(holder string) bool {
 // Validate checks every rule that a hold must keep by itself, whoever places it.
 func (h *Hold) Validate() error {
 	if _, err := ParseKey(string(h.FlagKey)); err != nil {
-		return in("flag_key", err)
+		return In("flag_key", err)
 	}
 	if err := ValidateHolder(h.Holder); err != nil {
 		return err

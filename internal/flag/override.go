@@ -24,7 +24,7 @@ type Override struct {
 // Validate checks every rule that an override must keep by itself.
 func (o *Override) Validate() error {
 	if _, err := ParseKey(string(o.FlagKey)); err != nil {
-		return in("flag_key", err)
+		return In("flag_key", err)
 	}
 	switch {
 	case o.EntityID == "":

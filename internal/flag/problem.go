@@ -39,9 +39,9 @@ func (p *Problem) Error() string {
 	return p.Field + " " + p.Message
 }
 
-// in names the place of a problem that was found by a rule which does not know
+// In names the place of a problem that was found by a rule which does not know
 // the place. Other errors pass unchanged.
-func in(field string, err error) error {
+func In(field string, err error) error {
 	var p *Problem
 	if !errors.As(err, &p) {
 		return err

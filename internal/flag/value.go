@@ -219,7 +219,7 @@ func InferType(prior Type, defaultValue, value string) (Type, error) {
 		}
 		canonical, err := Canonical(text.text)
 		if err != nil {
-			return 0, in(text.field, err)
+			return 0, In(text.field, err)
 		}
 		if kind == "" {
 			kind = kindOf(canonical)
@@ -229,7 +229,7 @@ func InferType(prior Type, defaultValue, value string) (Type, error) {
 		for _, text := range []struct{ field, text string }{{"default_value", defaultValue}, {"value", value}} {
 			if text.text != "" && err == nil {
 				_, err = ParseValue(t, text.text)
-				err = in(text.field, err)
+				err = In(text.field, err)
 			}
 		}
 		return err

@@ -146,7 +146,7 @@ func (t Token) Validate(now time.Time) error {
 	}
 	if t.Prefix != "" {
 		if _, err := flag.ParseKey(string(t.Prefix)); err != nil {
-			return err
+			return flag.In("prefix", err)
 		}
 		if slices.Contains(t.Scopes, Admin) {
 			return flag.Invalid("prefix", "is given together with the scope admin, which covers everything. Leave one of the two out.")
