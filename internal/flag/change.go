@@ -113,8 +113,9 @@ func (o Op) Kind() Kind {
 		return KindOverride
 	case PlaceHold, ReleaseHold:
 		return KindHold
+	default:
+		return KindFlag
 	}
-	return KindFlag
 }
 
 // Change is one write.
@@ -134,7 +135,7 @@ func Put(o Object) Change {
 }
 
 // Status says what became of a change.
-type Status int
+type Status int32
 
 // The statuses, with the numbers of bunting.v1.ResultStatus.
 const (

@@ -11,7 +11,7 @@ import (
 
 // State says what a flag or an override serves. "Killed" is no state: it
 // follows from holds.
-type State int
+type State int32
 
 // The states, with the numbers of pbflags.v1.State.
 const (
@@ -107,15 +107,16 @@ func (f *Flag) SameDefinition(o *Flag) bool {
 // Normalize gives the flag in the one form in which equal declarations are
 // equal: tags and allowed values sorted and without repetition, and no state
 // taken for the state that the value implies (Enabled).
-func (f Flag) Normalize() Flag {
-	f.Tags = slices.Compact(slices.Sorted(slices.Values(f.Tags)))
-	f.AllowedValues = slices.Clone(f.AllowedValues)
-	slices.SortFunc(f.AllowedValues, func(a, b Value) int { return strings.Compare(a.JSON(), b.JSON()) })
-	f.AllowedValues = slices.Compact(f.AllowedValues)
-	if f.State == 0 {
-		f.State = Enabled
+func (f *Flag) Normalize() Flag {
+	n := *f
+	n.Tags = slices.Compact(slices.Sorted(slices.Values(f.Tags)))
+	n.AllowedValues = slices.Clone(f.AllowedValues)
+	slices.SortFunc(n.AllowedValues, func(a, b Value) int { return strings.Compare(a.JSON(), b.JSON()) })
+	n.AllowedValues = slices.Compact(n.AllowedValues)
+	if n.State == 0 {
+		n.State = Enabled
 	}
-	return f
+	return n
 }
 
 // Validate checks every rule that a flag must keep by itself. The error is a
@@ -195,7 +196,8 @@ func validateLayer(layer string) error {
 	}
 	for i, r := range layer {
 		letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
-		if !letter && (i == 0 || !(r >= '0' && r <= '9' || r == '_' || r == '-')) {
+		inside := i > 0 && (r >= '0' && r <= '9' || r == '_' || r == '-')
+		if !letter && !inside {
 			return invalidf("layer", "is %q, but a layer starts with a letter and goes on with letters, digits, \"_\" and \"-\". Write a kind of entity like \"user\" or \"tenant\".", layer)
 		}
 	}

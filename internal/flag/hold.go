@@ -56,8 +56,10 @@ func (h *Hold) Validate() error {
 // ValidateHolder checks a holder's grammar: letters, digits, ".", "_", "@", "/"
 // and "-", starting and ending with a letter or digit.
 func ValidateHolder(holder string) error {
-	bad := holder == "" || len(holder) > MaxHolderBytes || !alphanumeric(holder[0]) || !alphanumeric(holder[len(holder)-1]) ||
-		strings.ContainsFunc(holder, func(r rune) bool { return r > 127 || !alphanumeric(byte(r)) && !strings.ContainsRune("._@/-", r) })
+	bad := holder == "" || len(holder) > MaxHolderBytes || !alphanumeric(holder[0]) || !alphanumeric(holder[len(holder)-1])
+	for i := range len(holder) {
+		bad = bad || !alphanumeric(holder[i]) && !strings.ContainsRune("._@/-", rune(holder[i]))
+	}
 	if bad {
 		return invalidf("holder", "is %q, but a holder is 1 to %d letters, digits, \".\", \"_\", \"@\", \"/\" and \"-\", starting and ending with a letter or digit. Write a name like \"ops-anna\".", shorten(holder), MaxHolderBytes)
 	}

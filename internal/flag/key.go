@@ -7,6 +7,7 @@ package flag
 import (
 	"fmt"
 	"strings"
+	"unicode/utf8"
 )
 
 // MaxKeyBytes is the longest a Key may be.
@@ -38,8 +39,7 @@ func ParseKey(text string) (Key, error) {
 			c := segment[i]
 			edge := i == 0 || i == len(segment)-1
 			if !alphanumeric(c) && (edge || !strings.ContainsRune("._-", rune(c))) {
-				// The rune is cut out of the text, so that a multi-byte letter shows whole.
-				r := []rune(segment[i:])[0]
+				r, _ := utf8.DecodeRuneInString(segment[i:]) // a letter of several bytes shows whole
 				return refuse(fmt.Sprintf("%q has %q at byte %d", text, r, offset+i+1))
 			}
 		}

@@ -7,7 +7,7 @@ import (
 )
 
 // ProblemKind sorts the reasons for which a change is refused.
-type ProblemKind int
+type ProblemKind int32
 
 // The kinds, with the numbers of bunting.v1.ProblemKind.
 const (
@@ -23,7 +23,7 @@ const (
 
 // Problem is why a change is refused: an error for people (what was expected,
 // what was found, what to do next) and for programs (kind, field, stamp).
-type Problem struct {
+type Problem struct { //nolint:errname // What is wrong with one change: a result first, an error second.
 	Kind    ProblemKind
 	Field   string // attribute at fault in the words of the flag document, or ""
 	Message string // reads on from the field, where there is one: "is a number (3), but …"

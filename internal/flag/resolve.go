@@ -23,7 +23,7 @@ func (c Context) Entity(layer string) string {
 }
 
 // Source says which rule gave an answer: the resolution reason.
-type Source int
+type Source int32
 
 // The sources, with the numbers of pbflags.v1.EvaluationSource.
 const (

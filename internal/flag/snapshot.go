@@ -2,7 +2,6 @@ package flag
 
 import (
 	"iter"
-	"strings"
 	"time"
 
 	iradix "github.com/hashicorp/go-immutable-radix/v2"
@@ -161,5 +160,5 @@ func pathOf(ref Ref) []byte {
 	if ref.Kind == KindFlag {
 		return []byte(ref.Key)
 	}
-	return []byte(strings.Join([]string{string(ref.Key), ref.ID}, "\x00"))
+	return []byte(string(ref.Key) + "\x00" + ref.ID)
 }

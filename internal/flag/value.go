@@ -11,7 +11,7 @@ import (
 )
 
 // Type is the type of a flag's values.
-type Type int
+type Type int32
 
 // The types, with the numbers of pbflags.v1.FlagType.
 const (
@@ -87,7 +87,7 @@ func StringValue(s string) (Value, error) {
 }
 
 // IntValue makes a value of type Int.
-func IntValue(i int64) Value { return Value{typ: Int, bits: uint64(i)} }
+func IntValue(i int64) Value { return Value{typ: Int, bits: uint64(i)} } //nolint:gosec // The same 64 bits, read back by Int.
 
 // DoubleValue makes a value of type Double. The error is a *Problem: the number
 // is not finite.
@@ -120,7 +120,7 @@ func (v Value) IsZero() bool { return v.typ == 0 }
 func (v Value) Bool() bool { return v.bits == 1 }
 
 // Int gives the value of type Int.
-func (v Value) Int() int64 { return int64(v.bits) }
+func (v Value) Int() int64 { return int64(v.bits) } //nolint:gosec // The same 64 bits that IntValue kept.
 
 // Double gives the value of type Double.
 func (v Value) Double() float64 { return math.Float64frombits(v.bits) }

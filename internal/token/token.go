@@ -16,7 +16,7 @@ import (
 )
 
 // Scope is something that a token may do.
-type Scope int
+type Scope int32
 
 // The scopes, with the numbers of bunting.v1.Scope.
 const (
@@ -34,8 +34,10 @@ func (s Scope) String() string { return scopeNames[max(0, min(s, Admin))] }
 
 // ParseScope finds a scope by its name.
 func ParseScope(name string) (Scope, error) {
-	if i := slices.Index(scopeNames[1:], name); i >= 0 {
-		return Scope(i + 1), nil
+	for s := Evaluate; s <= Admin; s++ {
+		if s.String() == name {
+			return s, nil
+		}
 	}
 	return 0, flag.Invalid("scope", fmt.Sprintf("is %q. Write evaluate, read, write, kill or admin.", name))
 }

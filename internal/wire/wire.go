@@ -184,6 +184,7 @@ func FromRef(r flag.Ref) *buntingv1.Ref {
 		return &buntingv1.Ref{Ref: &buntingv1.Ref_Override{Override: &buntingv1.OverrideRef{FlagKey: string(r.Key), EntityId: r.ID}}}
 	case flag.KindHold:
 		return &buntingv1.Ref{Ref: &buntingv1.Ref_Hold{Hold: &buntingv1.HoldRef{FlagKey: string(r.Key), Holder: r.ID}}}
+	case flag.KindFlag:
 	}
 	return &buntingv1.Ref{Ref: &buntingv1.Ref_Flag{Flag: string(r.Key)}}
 }
@@ -263,6 +264,7 @@ func FromChange(c flag.Change) *buntingv1.Change {
 		m.Change = &buntingv1.Change_RemoveOverride{RemoveOverride: &buntingv1.OverrideRef{FlagKey: key, EntityId: c.Ref.ID}}
 	case flag.ReleaseHold:
 		m.Change = &buntingv1.Change_ReleaseHold{ReleaseHold: &buntingv1.HoldRef{FlagKey: key, Holder: c.Ref.ID}}
+	case flag.PutFlag, flag.SetOverride, flag.PlaceHold: // have an object
 	}
 	return m
 }
@@ -316,9 +318,9 @@ func ToProblem(m *buntingv1.Problem) *flag.Problem {
 		return nil
 	}
 	p := &flag.Problem{Kind: flag.ProblemKind(m.GetKind()), Field: m.GetField(), Message: m.GetMessage(), OwnerID: m.GetOwnerId()}
-	if m.By != nil {
+	if m.GetBy() != nil {
 		// A stamp that cannot be read must not hide the problem itself.
-		if stamp, err := ToStamp(m.By); err == nil {
+		if stamp, err := ToStamp(m.GetBy()); err == nil {
 			p.By = &stamp
 		}
 	}

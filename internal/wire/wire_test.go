@@ -75,7 +75,7 @@ func object(t *rapid.T) flag.Object {
 }
 
 // through sends a message over the wire.
-func through[M proto.Message](t *rapid.T, m M, empty M) M {
+func through[M proto.Message](t *rapid.T, m, empty M) M {
 	bytes, err := proto.Marshal(m)
 	if err != nil {
 		t.Fatal(err)
@@ -162,7 +162,7 @@ func FuzzMessages(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(seed)
-	f.Fuzz(func(t *testing.T, bytes []byte) {
+	f.Fuzz(func(_ *testing.T, bytes []byte) {
 		var change buntingv1.Change
 		if proto.Unmarshal(bytes, &change) == nil {
 			if c, err := wire.ToChange(&change); err == nil && c.Object != nil {
