@@ -150,6 +150,7 @@ type Result struct {
 	Status  Status
 	Object  Object // after the change; nil when there is none
 	Problem *Problem
+	Holds   []*Hold // all holds of the change's flag, after the batch; a server tells them, a store does not
 }
 
 // Digest adds an object to a snapshot's checksum: kind, TAB, id, TAB, revision,

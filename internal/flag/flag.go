@@ -53,6 +53,7 @@ const (
 	MaxTagBytes         = 128
 	MaxAllowedValues    = 256
 	MaxLayerBytes       = 64
+	MaxOwnerIDBytes     = 256
 )
 
 // Flag is a definition. A *Flag handed out by a Snapshot or a Store is shared
@@ -155,10 +156,10 @@ func (f *Flag) validateRest() error {
 			return invalidf("allowed_values", "has %s of type %s, but the flag is of type %s.", shorten(v.JSON()), v.Type(), f.Type)
 		}
 	}
-	if err := checkText("description", f.Description, MaxDescriptionBytes); err != nil {
+	if err := CheckText("description", f.Description, MaxDescriptionBytes); err != nil {
 		return err
 	}
-	if err := checkText("owner", f.Owner, MaxOwnerBytes); err != nil {
+	if err := CheckText("owner", f.Owner, MaxOwnerBytes); err != nil {
 		return err
 	}
 	if len(f.Tags) > MaxTags {
@@ -168,7 +169,7 @@ func (f *Flag) validateRest() error {
 		if tag == "" {
 			return Invalid("tags", "has an empty tag. Leave it out.")
 		}
-		if err := checkText("tags", tag, MaxTagBytes); err != nil {
+		if err := CheckText("tags", tag, MaxTagBytes); err != nil {
 			return err
 		}
 	}
@@ -204,7 +205,9 @@ func validateLayer(layer string) error {
 	return nil
 }
 
-func checkText(field, text string, most int) error {
+// CheckText checks a text for people: at most so many bytes of UTF-8, and no
+// control characters but line ends and tabs.
+func CheckText(field, text string, most int) error {
 	switch {
 	case len(text) > most:
 		return invalidf(field, "has %d bytes, more than the %d that are allowed. Shorten it.", len(text), most)
@@ -307,3 +310,8 @@ func WorkspaceOwner(workspace string) string { return "workspace:" + workspace }
 // ObjectOwner is the owner id of one object of a configuration that has not
 // named itself; random tells it from all others.
 func ObjectOwner(random string) string { return "object:" + random }
+
+// ValidateOwnerID checks the bounds of an owner id.
+func ValidateOwnerID(ownerID string) error {
+	return CheckText("owner_id", ownerID, MaxOwnerIDBytes)
+}

@@ -50,7 +50,11 @@ func (h *Hold) Validate() error {
 	if strings.TrimSpace(h.Reason) == "" {
 		return Invalid("reason", "is empty. Say why the flag is killed: it is what the next person on call reads.")
 	}
-	return checkText("reason", h.Reason, MaxReasonBytes)
+	if year := h.ExpiresAt.UTC().Year(); year > 9999 {
+		// RFC 3339 has four digits for the year, and so have JSON and the wire.
+		return invalidf("expires_at", "lies in the year %d. Write a time before the year 10000, or leave it out for a hold that stands until released.", year)
+	}
+	return CheckText("reason", h.Reason, MaxReasonBytes)
 }
 
 // ValidateHolder checks a holder's grammar: letters, digits, ".", "_", "@", "/"

@@ -54,9 +54,9 @@ func (o *Override) ValidateFor(f *Flag) error {
 	return nil
 }
 
-// applies reports whether the override says anything about the flag as it is
+// AppliesTo reports whether the override says anything about the flag as it is
 // now: one of another type is inert until it is set again.
-func (o *Override) applies(f *Flag) bool {
+func (o *Override) AppliesTo(f *Flag) bool {
 	return f.HasLayer() && (o.State == Default || o.Value.Type() == f.Type)
 }
 

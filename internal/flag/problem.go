@@ -24,11 +24,11 @@ const (
 // Problem is why a change is refused: an error for people (what was expected,
 // what was found, what to do next) and for programs (kind, field, stamp).
 type Problem struct { //nolint:errname // What is wrong with one change: a result first, an error second.
-	Kind    ProblemKind
-	Field   string // attribute at fault in the words of the flag document, or ""
-	Message string // reads on from the field, where there is one: "is a number (3), but …"
-	By      *Stamp // the present version's stamp, where there is one
-	OwnerID string // the present owner, where there is one
+	Kind    ProblemKind `json:"kind"`
+	Field   string      `json:"field,omitempty"`    // attribute at fault in the words of the flag document, or ""
+	Message string      `json:"message"`            // reads on from the field, where there is one: "is a number (3), but …"
+	By      *Stamp      `json:"by,omitempty"`       // the present version's stamp, where there is one
+	OwnerID string      `json:"owner_id,omitempty"` // the present owner, where there is one
 }
 
 // Error gives the message, led by the field where there is one.

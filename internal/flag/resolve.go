@@ -96,7 +96,7 @@ func Resolve(f *Flag, holds iter.Seq[*Hold], override func(entity string) *Overr
 		return answer(f.Default, SourceKilled)
 	}
 	if entity := caller.Entity(f.Layer); entity != "" && f.HasLayer() {
-		if o := override(entity); o != nil && o.applies(f) {
+		if o := override(entity); o != nil && o.AppliesTo(f) {
 			if o.State == Enabled {
 				return answer(o.Value, SourceOverride)
 			}

@@ -25,6 +25,9 @@ const (
 // ErrRequestReused says that a request id came with other content than before.
 var ErrRequestReused = errors.New("the request id was used before with other content. Use a new id for a new request")
 
+// ErrClosed says that the store is closed.
+var ErrClosed = errors.New("the store is closed")
+
 // Store keeps definitions. Every method may be called from many goroutines at
 // once; an error means that nothing was done, unless it says otherwise.
 type Store interface {
@@ -36,13 +39,15 @@ type Store interface {
 	// false the audit log does not reach back that far: read a snapshot.
 	Since(ctx context.Context, number int64) (commits []Commit, ok bool, err error)
 	// Apply makes a batch of changes: one transaction, one revision. What is
-	// wrong with one change is in its result, not in the error.
-	// ErrRequestReused is the one error that is the caller's fault.
+	// wrong with one change is in its result, not in the error. Two errors are
+	// the caller's fault: ErrRequestReused, and a *flag.Problem about the batch as
+	// a whole (Batch.Validate).
 	Apply(ctx context.Context, batch Batch) (Outcome, error)
 	// ExpireHolds commits the expiry of every hold whose time has come: actor
 	// "expiry", a revision of its own, none when there is nothing to do.
 	ExpireHolds(ctx context.Context, now time.Time) (Outcome, error)
-	// Audit lists audit entries, newest first.
+	// Audit lists audit entries, newest first. The error is a *flag.Problem when
+	// the page is none.
 	Audit(ctx context.Context, filter AuditFilter) (entries []AuditEntry, next string, err error)
 	// CreateToken keeps a new token, audited. The error is a *flag.Problem
 	// (already exists) when a living token has the name.
@@ -53,6 +58,7 @@ type Store interface {
 	// Tokens lists all tokens, the ended ones too, by name.
 	Tokens(ctx context.Context) ([]token.Token, error)
 	// Close ends every use. Calls under way end with an error.
+	// Closing twice is closing once; afterwards every call gives ErrClosed.
 	Close() error
 }
 

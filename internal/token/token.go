@@ -160,11 +160,22 @@ func (t Token) Validate(now time.Time) error {
 // secretPrefix makes a leaked secret recognisable to scanners.
 const secretPrefix = "bunting_"
 
+// secretBytes is how much randomness a secret has.
+const secretBytes = 32
+
 // NewSecret makes a secret of 256 random bits, and an id for its token.
 func NewSecret() (secret, id string) {
-	random := make([]byte, 32)
+	random := make([]byte, secretBytes)
 	_, _ = rand.Read(random) // never fails: it ends the program when the system has no randomness (crypto/rand)
 	return secretPrefix + base64.RawURLEncoding.EncodeToString(random), rand.Text()
+}
+
+// IsSecret reports whether the text has the form of a secret of ours, so that
+// nothing that can be guessed becomes a token.
+func IsSecret(text string) bool {
+	encoded, ok := strings.CutPrefix(text, secretPrefix)
+	random, err := base64.RawURLEncoding.DecodeString(encoded)
+	return ok && err == nil && len(random) == secretBytes
 }
 
 // Hash gives what is stored of a secret. A plain SHA-256 is enough: the secret

@@ -329,14 +329,25 @@ func ToProblem(m *buntingv1.Problem) *flag.Problem {
 
 // FromResult gives the message of a result of the change.
 func FromResult(c flag.Change, r flag.Result) *buntingv1.Result {
-	return &buntingv1.Result{
+	m := &buntingv1.Result{
 		Status: buntingv1.ResultStatus(r.Status), Object: FromObject(c.Ref, r.Object), Problem: FromProblem(r.Problem),
 	}
+	for _, h := range r.Holds {
+		m.Holds = append(m.Holds, FromHold(h))
+	}
+	return m
 }
 
 // ToResult reads a result.
 func ToResult(m *buntingv1.Result) (flag.Result, error) {
 	r := flag.Result{Status: flag.Status(m.GetStatus()), Problem: ToProblem(m.GetProblem())}
+	for _, message := range m.GetHolds() {
+		h, err := ToHold(message)
+		if err != nil {
+			return r, err
+		}
+		r.Holds = append(r.Holds, h)
+	}
 	if m.GetObject() == nil {
 		return r, nil
 	}

@@ -128,6 +128,7 @@ func TestWhatIsSentArrives(t *testing.T) {
 		if by == (flag.Stamp{}) {
 			result.Problem.By = nil
 		}
+		result.Holds = []*flag.Hold{{FlagKey: "a", Holder: "ops", Reason: "r", Since: moment(t)}}
 		back, err := wire.ToResult(through(t, wire.FromResult(flag.Put(o), result), &buntingv1.Result{}))
 		if err != nil || !reflect.DeepEqual(back, result) {
 			t.Fatalf("sent %+v\ngot %+v (%v)", result, back, err)

@@ -2108,8 +2108,11 @@ type Result struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Status ResultStatus           `protobuf:"varint,1,opt,name=status,proto3,enum=bunting.v1.ResultStatus" json:"status,omitempty"`
 	// The object after the change, or `absent`.
-	Object        *Object  `protobuf:"bytes,2,opt,name=object,proto3" json:"object,omitempty"`
-	Problem       *Problem `protobuf:"bytes,3,opt,name=problem,proto3" json:"problem,omitempty"`
+	Object  *Object  `protobuf:"bytes,2,opt,name=object,proto3" json:"object,omitempty"`
+	Problem *Problem `protobuf:"bytes,3,opt,name=problem,proto3" json:"problem,omitempty"`
+	// All holds of the change's flag, after the call. With them, whoever writes a
+	// flag or a hold knows whether the flag is killed without asking again.
+	Holds         []*Hold `protobuf:"bytes,4,rep,name=holds,proto3" json:"holds,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2161,6 +2164,13 @@ func (x *Result) GetObject() *Object {
 func (x *Result) GetProblem() *Problem {
 	if x != nil {
 		return x.Problem
+	}
+	return nil
+}
+
+func (x *Result) GetHolds() []*Hold {
+	if x != nil {
+		return x.Holds
 	}
 	return nil
 }
@@ -3379,11 +3389,12 @@ const file_bunting_v1_admin_proto_rawDesc = "" +
 	"\x04note\x18\x05 \x01(\tR\x04note\"o\n" +
 	"\rApplyResponse\x120\n" +
 	"\brevision\x18\x01 \x01(\v2\x14.bunting.v1.RevisionR\brevision\x12,\n" +
-	"\aresults\x18\x02 \x03(\v2\x12.bunting.v1.ResultR\aresults\"\x95\x01\n" +
+	"\aresults\x18\x02 \x03(\v2\x12.bunting.v1.ResultR\aresults\"\xbd\x01\n" +
 	"\x06Result\x120\n" +
 	"\x06status\x18\x01 \x01(\x0e2\x18.bunting.v1.ResultStatusR\x06status\x12*\n" +
 	"\x06object\x18\x02 \x01(\v2\x12.bunting.v1.ObjectR\x06object\x12-\n" +
-	"\aproblem\x18\x03 \x01(\v2\x13.bunting.v1.ProblemR\aproblem\"\xa4\x01\n" +
+	"\aproblem\x18\x03 \x01(\v2\x13.bunting.v1.ProblemR\aproblem\x12&\n" +
+	"\x05holds\x18\x04 \x03(\v2\x10.bunting.v1.HoldR\x05holds\"\xa4\x01\n" +
 	"\aProblem\x12+\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x17.bunting.v1.ProblemKindR\x04kind\x12\x14\n" +
 	"\x05field\x18\x02 \x01(\tR\x05field\x12\x18\n" +
@@ -3619,52 +3630,53 @@ var file_bunting_v1_admin_proto_depIdxs = []int32{
 	3,  // 43: bunting.v1.Result.status:type_name -> bunting.v1.ResultStatus
 	13, // 44: bunting.v1.Result.object:type_name -> bunting.v1.Object
 	27, // 45: bunting.v1.Result.problem:type_name -> bunting.v1.Problem
-	4,  // 46: bunting.v1.Problem.kind:type_name -> bunting.v1.ProblemKind
-	6,  // 47: bunting.v1.Problem.by:type_name -> bunting.v1.Stamp
-	5,  // 48: bunting.v1.ErrorDetail.revision:type_name -> bunting.v1.Revision
-	5,  // 49: bunting.v1.WatchChangesRequest.since:type_name -> bunting.v1.Revision
-	31, // 50: bunting.v1.WatchChangesResponse.commit:type_name -> bunting.v1.Commit
-	32, // 51: bunting.v1.WatchChangesResponse.heartbeat:type_name -> bunting.v1.Heartbeat
-	33, // 52: bunting.v1.WatchChangesResponse.resync:type_name -> bunting.v1.Resync
-	5,  // 53: bunting.v1.Commit.revision:type_name -> bunting.v1.Revision
-	13, // 54: bunting.v1.Commit.objects:type_name -> bunting.v1.Object
-	5,  // 55: bunting.v1.Heartbeat.revision:type_name -> bunting.v1.Revision
-	5,  // 56: bunting.v1.Resync.revision:type_name -> bunting.v1.Revision
-	44, // 57: bunting.v1.GetAuditLogRequest.since:type_name -> google.protobuf.Timestamp
-	36, // 58: bunting.v1.GetAuditLogResponse.entries:type_name -> bunting.v1.AuditEntry
-	44, // 59: bunting.v1.AuditEntry.time:type_name -> google.protobuf.Timestamp
-	0,  // 60: bunting.v1.Token.scopes:type_name -> bunting.v1.Scope
-	44, // 61: bunting.v1.Token.created_at:type_name -> google.protobuf.Timestamp
-	44, // 62: bunting.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
-	44, // 63: bunting.v1.Token.revoked_at:type_name -> google.protobuf.Timestamp
-	0,  // 64: bunting.v1.CreateTokenRequest.scopes:type_name -> bunting.v1.Scope
-	44, // 65: bunting.v1.CreateTokenRequest.expires_at:type_name -> google.protobuf.Timestamp
-	37, // 66: bunting.v1.CreateTokenResponse.token:type_name -> bunting.v1.Token
-	37, // 67: bunting.v1.ListTokensResponse.tokens:type_name -> bunting.v1.Token
-	37, // 68: bunting.v1.RevokeTokenResponse.token:type_name -> bunting.v1.Token
-	14, // 69: bunting.v1.FlagAdminService.GetServer:input_type -> bunting.v1.GetServerRequest
-	16, // 70: bunting.v1.FlagAdminService.GetSnapshot:input_type -> bunting.v1.GetSnapshotRequest
-	21, // 71: bunting.v1.FlagAdminService.Get:input_type -> bunting.v1.GetRequest
-	24, // 72: bunting.v1.FlagAdminService.Apply:input_type -> bunting.v1.ApplyRequest
-	29, // 73: bunting.v1.FlagAdminService.WatchChanges:input_type -> bunting.v1.WatchChangesRequest
-	34, // 74: bunting.v1.FlagAdminService.GetAuditLog:input_type -> bunting.v1.GetAuditLogRequest
-	38, // 75: bunting.v1.FlagAdminService.CreateToken:input_type -> bunting.v1.CreateTokenRequest
-	40, // 76: bunting.v1.FlagAdminService.ListTokens:input_type -> bunting.v1.ListTokensRequest
-	42, // 77: bunting.v1.FlagAdminService.RevokeToken:input_type -> bunting.v1.RevokeTokenRequest
-	15, // 78: bunting.v1.FlagAdminService.GetServer:output_type -> bunting.v1.GetServerResponse
-	17, // 79: bunting.v1.FlagAdminService.GetSnapshot:output_type -> bunting.v1.GetSnapshotResponse
-	22, // 80: bunting.v1.FlagAdminService.Get:output_type -> bunting.v1.GetResponse
-	25, // 81: bunting.v1.FlagAdminService.Apply:output_type -> bunting.v1.ApplyResponse
-	30, // 82: bunting.v1.FlagAdminService.WatchChanges:output_type -> bunting.v1.WatchChangesResponse
-	35, // 83: bunting.v1.FlagAdminService.GetAuditLog:output_type -> bunting.v1.GetAuditLogResponse
-	39, // 84: bunting.v1.FlagAdminService.CreateToken:output_type -> bunting.v1.CreateTokenResponse
-	41, // 85: bunting.v1.FlagAdminService.ListTokens:output_type -> bunting.v1.ListTokensResponse
-	43, // 86: bunting.v1.FlagAdminService.RevokeToken:output_type -> bunting.v1.RevokeTokenResponse
-	78, // [78:87] is the sub-list for method output_type
-	69, // [69:78] is the sub-list for method input_type
-	69, // [69:69] is the sub-list for extension type_name
-	69, // [69:69] is the sub-list for extension extendee
-	0,  // [0:69] is the sub-list for field type_name
+	9,  // 46: bunting.v1.Result.holds:type_name -> bunting.v1.Hold
+	4,  // 47: bunting.v1.Problem.kind:type_name -> bunting.v1.ProblemKind
+	6,  // 48: bunting.v1.Problem.by:type_name -> bunting.v1.Stamp
+	5,  // 49: bunting.v1.ErrorDetail.revision:type_name -> bunting.v1.Revision
+	5,  // 50: bunting.v1.WatchChangesRequest.since:type_name -> bunting.v1.Revision
+	31, // 51: bunting.v1.WatchChangesResponse.commit:type_name -> bunting.v1.Commit
+	32, // 52: bunting.v1.WatchChangesResponse.heartbeat:type_name -> bunting.v1.Heartbeat
+	33, // 53: bunting.v1.WatchChangesResponse.resync:type_name -> bunting.v1.Resync
+	5,  // 54: bunting.v1.Commit.revision:type_name -> bunting.v1.Revision
+	13, // 55: bunting.v1.Commit.objects:type_name -> bunting.v1.Object
+	5,  // 56: bunting.v1.Heartbeat.revision:type_name -> bunting.v1.Revision
+	5,  // 57: bunting.v1.Resync.revision:type_name -> bunting.v1.Revision
+	44, // 58: bunting.v1.GetAuditLogRequest.since:type_name -> google.protobuf.Timestamp
+	36, // 59: bunting.v1.GetAuditLogResponse.entries:type_name -> bunting.v1.AuditEntry
+	44, // 60: bunting.v1.AuditEntry.time:type_name -> google.protobuf.Timestamp
+	0,  // 61: bunting.v1.Token.scopes:type_name -> bunting.v1.Scope
+	44, // 62: bunting.v1.Token.created_at:type_name -> google.protobuf.Timestamp
+	44, // 63: bunting.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
+	44, // 64: bunting.v1.Token.revoked_at:type_name -> google.protobuf.Timestamp
+	0,  // 65: bunting.v1.CreateTokenRequest.scopes:type_name -> bunting.v1.Scope
+	44, // 66: bunting.v1.CreateTokenRequest.expires_at:type_name -> google.protobuf.Timestamp
+	37, // 67: bunting.v1.CreateTokenResponse.token:type_name -> bunting.v1.Token
+	37, // 68: bunting.v1.ListTokensResponse.tokens:type_name -> bunting.v1.Token
+	37, // 69: bunting.v1.RevokeTokenResponse.token:type_name -> bunting.v1.Token
+	14, // 70: bunting.v1.FlagAdminService.GetServer:input_type -> bunting.v1.GetServerRequest
+	16, // 71: bunting.v1.FlagAdminService.GetSnapshot:input_type -> bunting.v1.GetSnapshotRequest
+	21, // 72: bunting.v1.FlagAdminService.Get:input_type -> bunting.v1.GetRequest
+	24, // 73: bunting.v1.FlagAdminService.Apply:input_type -> bunting.v1.ApplyRequest
+	29, // 74: bunting.v1.FlagAdminService.WatchChanges:input_type -> bunting.v1.WatchChangesRequest
+	34, // 75: bunting.v1.FlagAdminService.GetAuditLog:input_type -> bunting.v1.GetAuditLogRequest
+	38, // 76: bunting.v1.FlagAdminService.CreateToken:input_type -> bunting.v1.CreateTokenRequest
+	40, // 77: bunting.v1.FlagAdminService.ListTokens:input_type -> bunting.v1.ListTokensRequest
+	42, // 78: bunting.v1.FlagAdminService.RevokeToken:input_type -> bunting.v1.RevokeTokenRequest
+	15, // 79: bunting.v1.FlagAdminService.GetServer:output_type -> bunting.v1.GetServerResponse
+	17, // 80: bunting.v1.FlagAdminService.GetSnapshot:output_type -> bunting.v1.GetSnapshotResponse
+	22, // 81: bunting.v1.FlagAdminService.Get:output_type -> bunting.v1.GetResponse
+	25, // 82: bunting.v1.FlagAdminService.Apply:output_type -> bunting.v1.ApplyResponse
+	30, // 83: bunting.v1.FlagAdminService.WatchChanges:output_type -> bunting.v1.WatchChangesResponse
+	35, // 84: bunting.v1.FlagAdminService.GetAuditLog:output_type -> bunting.v1.GetAuditLogResponse
+	39, // 85: bunting.v1.FlagAdminService.CreateToken:output_type -> bunting.v1.CreateTokenResponse
+	41, // 86: bunting.v1.FlagAdminService.ListTokens:output_type -> bunting.v1.ListTokensResponse
+	43, // 87: bunting.v1.FlagAdminService.RevokeToken:output_type -> bunting.v1.RevokeTokenResponse
+	79, // [79:88] is the sub-list for method output_type
+	70, // [70:79] is the sub-list for method input_type
+	70, // [70:70] is the sub-list for extension type_name
+	70, // [70:70] is the sub-list for extension extendee
+	0,  // [0:70] is the sub-list for field type_name
 }
 
 func init() { file_bunting_v1_admin_proto_init() }

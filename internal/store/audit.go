@@ -1,0 +1,88 @@
+package store
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
+)
+
+// Actions of the audit log that are no flag.Op.
+const (
+	actionTakeOver    = "take_over"
+	actionExpireHold  = "expire_hold"
+	actionCreateToken = "create_token"
+	actionRevokeToken = "revoke_token"
+)
+
+// Bounds of a page of the audit log.
+const (
+	defaultPage = 100
+	largestPage = 1000
+)
+
+// PageSize gives how many entries a page may have.
+func (f AuditFilter) PageSize() int {
+	if f.Limit <= 0 {
+		return defaultPage
+	}
+	return min(f.Limit, largestPage)
+}
+
+// PageStart gives the place in the log before which the page begins; ok is false
+// for the first page. The error is a *flag.Problem.
+func (f AuditFilter) PageStart() (revision int64, ordinal int, ok bool, err error) {
+	if f.Page == "" {
+		return 0, 0, false, nil
+	}
+	before, after, _ := strings.Cut(f.Page, ".")
+	revision, err1 := strconv.ParseInt(before, 10, 64)
+	ordinal, err2 := strconv.Atoi(after)
+	if err1 != nil || err2 != nil {
+		return 0, 0, false, flag.Invalid("page_token", "is not one that this server gave. Leave it out to begin with the newest entry.")
+	}
+	return revision, ordinal, true, nil
+}
+
+// Page names the place of an entry, for AuditFilter.Page: the next page begins
+// behind it.
+func (e AuditEntry) Page() string { return fmt.Sprintf("%d.%d", e.Revision, e.Ordinal) }
+
+// Ref names the object that the entry is about.
+func (e AuditEntry) Ref() flag.Ref {
+	if e.Kind == flag.KindFlag {
+		return flag.FlagRef(e.Key)
+	}
+	return flag.Ref{Kind: e.Kind, Key: e.Key, ID: strings.TrimPrefix(e.Object, string(e.Key)+":")}
+}
+
+// Commits turns the audit entries after the revision number, oldest first, into
+// the commits that they tell of: what Store.Since gives. Every revision has its
+// entries, so a revision without is a damaged log.
+func Commits(after flag.Revision, entries []AuditEntry) ([]Commit, error) {
+	var commits []Commit
+	for _, e := range entries {
+		switch {
+		case e.Revision == after.Number+1:
+			after.Number++
+			commits = append(commits, Commit{Revision: after})
+		case e.Revision != after.Number || len(commits) == 0:
+			return nil, fmt.Errorf("read the audit log: revision %d was expected after %d, but there is %d", after.Number+1, after.Number, e.Revision)
+		}
+		if e.Kind == 0 || e.Action == actionTakeOver {
+			continue // about a token, or about who manages an object, which the entry beside it shows
+		}
+		edit := flag.Edit{Ref: e.Ref()}
+		if e.After != "" {
+			o, err := ParseDocument(edit.Ref, e.After)
+			if err != nil {
+				return nil, err
+			}
+			edit.Object = o
+		}
+		last := &commits[len(commits)-1]
+		last.Edits = append(last.Edits, edit)
+	}
+	return commits, nil
+}

@@ -1,0 +1,158 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
+)
+
+// The refusals that more than one rule gives. Each says what was expected, what
+// was found, and what to do next.
+
+// problem gives the *flag.Problem that the rules of the domain give as an error.
+func problem(err error) *flag.Problem {
+	if p, ok := errors.AsType[*flag.Problem](err); ok {
+		return p
+	}
+	return &flag.Problem{Kind: flag.ProblemInternal, Message: err.Error()}
+}
+
+// name says in words what a ref names.
+func name(ref flag.Ref) string {
+	switch ref.Kind {
+	case flag.KindOverride:
+		return fmt.Sprintf("the override of the flag %q for %q", ref.Key, ref.ID)
+	case flag.KindHold:
+		return fmt.Sprintf("the hold of %q on the flag %q", ref.ID, ref.Key)
+	default:
+		return fmt.Sprintf("the flag %q", ref.Key)
+	}
+}
+
+// who says in words who wrote a version, and when.
+func who(s flag.Stamp) string {
+	if s.OwnerID != "" {
+		return fmt.Sprintf("%s for %s at %s", s.Actor, flag.OwnerName(s.OwnerID), s.Time.UTC().Format(time.RFC3339))
+	}
+	return fmt.Sprintf("%s at %s", s.Actor, s.Time.UTC().Format(time.RFC3339))
+}
+
+// manager says in words who manages an object, and who wrote it last.
+func manager(o flag.Object) string {
+	if o.Manager() == "" {
+		return fmt.Sprintf("not managed by Terraform (last changed by %s)", who(o.Stamp()))
+	}
+	last := o.Stamp()
+	if last.OwnerID == o.Manager() {
+		last.OwnerID = "" // named already
+	}
+	return fmt.Sprintf("managed by %s (last changed by %s)", flag.OwnerName(o.Manager()), who(last))
+}
+
+// gone refuses a change that expects a version of what is not there; nil when
+// it expects none.
+func gone(c flag.Change) *flag.Problem {
+	if c.Expected == nil || creates(c) {
+		return nil
+	}
+	return &flag.Problem{
+		Kind:    flag.ProblemNotFound,
+		Message: fmt.Sprintf("%s does not exist, but was expected at revision %d. Read again what there is, then decide anew.", name(c.Ref), *c.Expected),
+	}
+}
+
+// goneSince is gone when the audit log knows who removed it.
+func goneSince(c flag.Change, by flag.Stamp) *flag.Problem {
+	return &flag.Problem{
+		Kind: flag.ProblemNotFound, By: &by,
+		Message: fmt.Sprintf("%s does not exist any more: it was removed by %s (revision %d; revision %d was expected). Read again what there is, then decide anew.",
+			name(c.Ref), who(by), by.Revision, *c.Expected),
+	}
+}
+
+// absent refuses to change or remove what is not there.
+func absent(c flag.Change) *flag.Problem {
+	if p := gone(c); p != nil {
+		return p
+	}
+	return &flag.Problem{
+		Kind:    flag.ProblemNotFound,
+		Message: fmt.Sprintf("%s does not exist, so it cannot be %s. Check the name.", name(c.Ref), past[c.Op]),
+	}
+}
+
+var past = map[flag.Op]string{
+	flag.ArchiveFlag: "archived", flag.RestoreFlag: "restored", flag.DeleteFlag: "deleted",
+	flag.RemoveOverride: "removed", flag.ReleaseHold: "released",
+}
+
+// noFlag refuses what belongs to a flag that is not there.
+func noFlag(key flag.Key) *flag.Problem {
+	return &flag.Problem{
+		Kind: flag.ProblemNotFound, Field: "flag_key",
+		Message: fmt.Sprintf("is %q, but there is no such flag. Create the flag first; in Terraform, write flag_key = bunting_flag.NAME.key instead of the text, so that the flag is made before.", key),
+	}
+}
+
+// exists refuses to create what is there.
+func exists(have flag.Object, field, message string) *flag.Problem {
+	by := have.Stamp()
+	return &flag.Problem{Kind: flag.ProblemAlreadyExists, Field: field, Message: message, By: &by, OwnerID: have.Manager()}
+}
+
+// howToAdopt says what somebody can do who wanted to create what is there.
+func howToAdopt(c flag.Change, have flag.Object, same bool) string {
+	switch {
+	case c.OwnerID == "":
+		return "Read it and change it, or choose another name."
+	case have.Manager() == c.OwnerID:
+		return fmt.Sprintf("It differs from what is declared here. Import it by the id %q to change it.", have.Ref())
+	case same && have.Manager() != "" && !strings.HasPrefix(c.OwnerID, flag.WorkspaceOwner("")):
+		return fmt.Sprintf("It is declared alike: if this configuration made it in an apply that was cut off, the provider setting workspace makes a repeated create converge. To manage it here now, import it by the id %q.", have.Ref())
+	}
+	return fmt.Sprintf("To manage it here, import it by the id %q.", have.Ref())
+}
+
+// owned refuses to change what another manages.
+func owned(have flag.Object) *flag.Problem {
+	by := have.Stamp()
+	return &flag.Problem{
+		Kind: flag.ProblemOwned, By: &by, OwnerID: have.Manager(),
+		Message: fmt.Sprintf("%s is %s, not by this configuration. Change it there, or import it here by the id %q to take it over.", name(have.Ref()), manager(have), have.Ref()),
+	}
+}
+
+// keptBy refuses to delete a flag with an object of another owner on it.
+func keptBy(o flag.Object) *flag.Problem {
+	by := o.Stamp()
+	return &flag.Problem{
+		Kind: flag.ProblemOwned, By: &by, OwnerID: o.Manager(),
+		Message: fmt.Sprintf("the flag %q cannot be deleted while there is %s, %s. Remove that there first, or archive the flag instead.", o.Ref().Key, name(o.Ref()), manager(o)),
+	}
+}
+
+// held refuses to delete a flag that is held killed.
+func held(h *flag.Hold) *flag.Problem {
+	by := h.Changed
+	return &flag.Problem{
+		Kind: flag.ProblemHeld, By: &by, OwnerID: h.OwnerID,
+		Message: fmt.Sprintf("the flag %q cannot be deleted while it is held killed by %q (placed by %s at %s because %q). Have that hold released first, or archive the flag instead: an archived flag stays killed.",
+			h.FlagKey, h.Holder, h.Actor, h.Since.UTC().Format(time.RFC3339), h.Reason),
+	}
+}
+
+// conflict refuses to overwrite a version that the caller has not seen.
+func conflict(c flag.Change, have flag.Object) *flag.Problem {
+	by := have.Stamp()
+	expected := fmt.Sprintf("revision %d was expected", *c.Expected)
+	if creates(c) {
+		expected = "it was expected not to exist"
+	}
+	return &flag.Problem{
+		Kind: flag.ProblemConflict, By: &by, OwnerID: have.Manager(),
+		Message: fmt.Sprintf("%s was changed by %s: it is at revision %d, but %s. Read it again, then decide anew.", name(have.Ref()), who(by), by.Revision, expected),
+	}
+}

@@ -1,0 +1,253 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/store"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/token"
+)
+
+// querier is a connection or a transaction.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// read runs do in a read transaction: all it sees is of one revision.
+func (s *Store) read(ctx context.Context, doing string, do func(context.Context, querier) error) error {
+	ctx, leave, err := s.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	reading, err := s.reader.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return s.failed(ctx, doing, err)
+	}
+	defer func() { _ = reading.Rollback() }() // nothing was written
+	return s.failed(ctx, doing, do(ctx, reading))
+}
+
+// Head gives the present revision.
+func (s *Store) Head(ctx context.Context) (revision flag.Revision, err error) {
+	err = s.read(ctx, "read the revision", func(ctx context.Context, q querier) (err error) {
+		revision, err = s.head(ctx, q)
+		return err
+	})
+	return revision, err
+}
+
+func (s *Store) head(ctx context.Context, q querier) (flag.Revision, error) {
+	revision := flag.Revision{StoreID: s.id}
+	err := q.QueryRowContext(ctx, `SELECT revision FROM meta`).Scan(&revision.Number)
+	return revision, err
+}
+
+// Snapshot reads everything at one revision.
+func (s *Store) Snapshot(ctx context.Context) (snapshot *flag.Snapshot, err error) {
+	err = s.read(ctx, "read all definitions", func(ctx context.Context, q querier) error {
+		revision, err := s.head(ctx, q)
+		if err != nil {
+			return err
+		}
+		objects, err := appendObjects(ctx, q, nil, `SELECT 1, key, '', document FROM flags
+			UNION ALL SELECT 2, flag_key, entity_id, document FROM overrides
+			UNION ALL SELECT 3, flag_key, holder, document FROM holds`)
+		snapshot = snapshotOf(s.env, revision, objects)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return snapshot, nil
+}
+
+func snapshotOf(environment string, revision flag.Revision, objects []flag.Edit) *flag.Snapshot {
+	return flag.NewSnapshot(environment, revision).With(revision, slices.Values(objects))
+}
+
+// appendObjects reads rows of kind, key, id and document.
+func appendObjects(ctx context.Context, q querier, objects []flag.Edit, query string, args ...any) ([]flag.Edit, error) {
+	rows, err := q.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }() // what went wrong is in Err
+	for rows.Next() {
+		var ref flag.Ref
+		var document string
+		if err := rows.Scan(&ref.Kind, &ref.Key, &ref.ID, &document); err != nil {
+			return nil, err
+		}
+		o, err := store.ParseDocument(ref, document)
+		if err != nil {
+			return nil, err
+		}
+		objects = append(objects, flag.Edit{Ref: ref, Object: o})
+	}
+	return objects, rows.Err()
+}
+
+// Since gives the commits after the revision number, from the audit log.
+func (s *Store) Since(ctx context.Context, number int64) (commits []store.Commit, ok bool, err error) {
+	err = s.read(ctx, "read what changed", func(ctx context.Context, q querier) error {
+		head, err := s.head(ctx, q)
+		if err != nil || number < 0 || number > head.Number {
+			return err // a number that never was: the reader comes from elsewhere
+		}
+		entries, err := readAudit(ctx, q, `WHERE revision > ? ORDER BY revision, ordinal`, number)
+		if err != nil {
+			return err
+		}
+		if number < head.Number && (len(entries) == 0 || entries[0].Revision > number+1) {
+			return nil // the older entries were removed
+		}
+		commits, err = store.Commits(flag.Revision{StoreID: head.StoreID, Number: number}, entries)
+		if err == nil && number+int64(len(commits)) != head.Number {
+			err = fmt.Errorf("the audit log ends at revision %d, but the store is at %d", number+int64(len(commits)), head.Number)
+		}
+		ok = err == nil
+		return err
+	})
+	return commits, ok, err
+}
+
+// Apply makes a batch of changes.
+func (s *Store) Apply(ctx context.Context, batch store.Batch) (outcome store.Outcome, err error) {
+	err = s.transact(ctx, "apply changes", func(ctx context.Context, t tx) (err error) {
+		outcome, err = store.Write(ctx, t, batch)
+		return err
+	})
+	if err != nil {
+		return store.Outcome{}, err
+	}
+	return outcome, nil
+}
+
+// ExpireHolds commits the expiry of every hold whose time has come.
+func (s *Store) ExpireHolds(ctx context.Context, now time.Time) (outcome store.Outcome, err error) {
+	// Asked each second, and there is hardly ever one: nobody is kept from
+	// writing to find that out.
+	due := false
+	err = s.read(ctx, "look for holds to expire", func(ctx context.Context, q querier) (err error) {
+		if outcome.Revision, err = s.head(ctx, q); err != nil {
+			return err
+		}
+		return q.QueryRowContext(ctx, `SELECT EXISTS (`+dueHolds+`)`, now.UnixMicro()).Scan(&due)
+	})
+	if err != nil || !due {
+		return outcome, err
+	}
+	err = s.transact(ctx, "expire holds", func(ctx context.Context, t tx) (err error) {
+		outcome, err = store.Expire(ctx, t, now)
+		return err
+	})
+	if err != nil {
+		return store.Outcome{}, err
+	}
+	return outcome, nil
+}
+
+// Audit lists audit entries, newest first.
+func (s *Store) Audit(ctx context.Context, filter store.AuditFilter) (entries []store.AuditEntry, next string, err error) {
+	revision, ordinal, later, err := filter.PageStart()
+	if err != nil {
+		return nil, "", err
+	}
+	where, args := "WHERE TRUE", []any{}
+	and := func(set bool, condition string, values ...any) {
+		if set {
+			where, args = where+" AND "+condition, append(args, values...)
+		}
+	}
+	and(filter.Key != "", "flag_key = ?", filter.Key)
+	and(filter.Actor != "", "actor = ?", filter.Actor)
+	// The entries stay in the order of revisions and are read until the page is
+	// full; by the index of times (the + keeps it to the inner query) all since then would
+	// be sorted for each page.
+	and(!filter.Since.IsZero(), "revision >= (SELECT min(+revision) FROM audit WHERE time >= ?) AND +time >= ?", filter.Since.UnixMicro(), filter.Since.UnixMicro())
+	and(later, "(revision, ordinal) < (?, ?)", revision, ordinal)
+	size := filter.PageSize()
+	err = s.read(ctx, "read the audit log", func(ctx context.Context, q querier) (err error) {
+		entries, err = readAudit(ctx, q, where+" ORDER BY revision DESC, ordinal DESC LIMIT ?", append(args, size+1)...)
+		return err
+	})
+	if len(entries) > size {
+		entries = entries[:size]
+		next = entries[size-1].Page()
+	}
+	return entries, next, err
+}
+
+func readAudit(ctx context.Context, q querier, where string, args ...any) ([]store.AuditEntry, error) {
+	rows, err := q.QueryContext(ctx, `SELECT revision, ordinal, time, actor, owner_id, action, kind, flag_key, object, before, after, note FROM audit `+where, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }() // what went wrong is in Err
+	var entries []store.AuditEntry
+	for rows.Next() {
+		var e store.AuditEntry
+		var at int64
+		if err := rows.Scan(&e.Revision, &e.Ordinal, &at, &e.Actor, &e.OwnerID, &e.Action, &e.Kind, &e.Key, &e.Object, &e.Before, &e.After, &e.Note); err != nil {
+			return nil, err
+		}
+		e.Time = time.UnixMicro(at).UTC()
+		entries = append(entries, e)
+	}
+	return entries, rows.Err()
+}
+
+// CreateToken keeps a new token.
+func (s *Store) CreateToken(ctx context.Context, t token.Token, actor string) error {
+	return s.transact(ctx, "create a token", func(ctx context.Context, tx tx) error { return store.AddToken(ctx, tx, t, actor) })
+}
+
+// RevokeToken ends the living token of the name.
+func (s *Store) RevokeToken(ctx context.Context, name, actor string, now time.Time) (revoked token.Token, err error) {
+	err = s.transact(ctx, "revoke a token", func(ctx context.Context, tx tx) (err error) {
+		revoked, err = store.EndToken(ctx, tx, name, actor, now)
+		return err
+	})
+	if err != nil {
+		return token.Token{}, err
+	}
+	return revoked, nil
+}
+
+// Tokens lists all tokens.
+func (s *Store) Tokens(ctx context.Context) (tokens []token.Token, err error) {
+	err = s.read(ctx, "read the tokens", func(ctx context.Context, q querier) (err error) {
+		tokens, err = readTokens(ctx, q, `SELECT hash, document FROM tokens ORDER BY name, id`)
+		return err
+	})
+	return tokens, err
+}
+
+func readTokens(ctx context.Context, q querier, query string, args ...any) ([]token.Token, error) {
+	rows, err := q.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }() // what went wrong is in Err
+	var tokens []token.Token
+	for rows.Next() {
+		var t token.Token
+		var hash, document string
+		if err := rows.Scan(&hash, &document); err != nil {
+			return nil, err
+		}
+		if err := json.Unmarshal([]byte(document), &t); err != nil {
+			return nil, fmt.Errorf("read a stored token: %w", err)
+		}
+		t.Hash = hash
+		tokens = append(tokens, t)
+	}
+	return tokens, rows.Err()
+}
