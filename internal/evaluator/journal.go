@@ -1,0 +1,108 @@
+package evaluator
+
+import (
+	"slices"
+
+	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/store"
+)
+
+// Bounds of the journal: who is further behind reads a snapshot. A commit of an
+// ordinary change is some 500 bytes, so the two bounds meet.
+const (
+	journalCommits = 16_384
+	journalBytes   = 8 << 20 // as objectBytes counts
+	journalFill    = 1024    // commits read at the start, at most
+)
+
+// journal is the most recent commits, oldest first, without a gap. Journals
+// share their memory: with returns a longer one and leaves the old one as it was,
+// for those who are reading it.
+type journal struct {
+	commits []store.Commit
+	bytes   int64
+}
+
+// with gives the journal with more commits, the oldest ones dropped where it
+// would pass its bounds. Only the newest journal may be lengthened.
+func (j journal) with(commits []store.Commit) journal {
+	j.commits = append(j.commits, commits...) // beyond the length that others see
+	for _, c := range commits {
+		j.bytes += commitBytes(c)
+	}
+	if len(j.commits) <= journalCommits && j.bytes <= journalBytes {
+		return j
+	}
+	// Down to half of each bound, into memory of its own, so that what is dropped
+	// is freed and the copying is rare.
+	drop := 0
+	for drop < len(j.commits) && (len(j.commits)-drop > journalCommits/2 || j.bytes > journalBytes/2) {
+		j.bytes -= commitBytes(j.commits[drop])
+		drop++
+	}
+	j.commits = slices.Clone(j.commits[drop:])
+	return j
+}
+
+// after gives the commits after the revision number, which lies before at; ok
+// is false when the journal does not reach back that far.
+func (j journal) after(number, at int64) (commits []store.Commit, ok bool) {
+	missing := at - number
+	if missing < 0 || missing > int64(len(j.commits)) {
+		return nil, false
+	}
+	return j.commits[int64(len(j.commits))-missing:], true
+}
+
+// leadsTo reports whether the journal, being of one store and without a gap,
+// ends at the revision.
+func (j journal) leadsTo(at flag.Revision) bool {
+	for i, c := range j.commits {
+		if want := at.Number - int64(len(j.commits)-1-i); c.Revision != (flag.Revision{StoreID: at.StoreID, Number: want}) {
+			return false
+		}
+	}
+	return true
+}
+
+// Changes gives the commits after the revision, a channel that is closed when
+// there are more, and whether that could be told: not ok means that the reader's
+// place is gone (too far behind, ahead, or of another store), so that it must
+// read a snapshot. The commits are shared: they are not to be changed.
+func (e *Evaluator) Changes(since flag.Revision) (commits []store.Commit, more <-chan struct{}, ok bool) {
+	v := e.present.Load()
+	at := v.snapshot.Revision
+	if since.StoreID != at.StoreID {
+		return nil, v.newer, false
+	}
+	commits, ok = v.journal.after(since.Number, at.Number)
+	return commits, v.newer, ok
+}
+
+// Delta gives the edits that lead from the revision to the view, one for each
+// object that differs, as it is now, ordered by kind, key and id. It is not ok as
+// Changes is not.
+func (e *Evaluator) Delta(since flag.Revision) (v View, delta []flag.Edit, ok bool) {
+	present := e.present.Load()
+	v = e.view(present)
+	at := present.snapshot.Revision
+	if since.StoreID != at.StoreID {
+		return v, nil, false
+	}
+	commits, ok := present.journal.after(since.Number, at.Number)
+	if !ok {
+		return v, nil, false
+	}
+	differs := map[flag.Ref]bool{}
+	for _, c := range commits {
+		for _, edit := range c.Edits {
+			differs[edit.Ref] = true
+		}
+	}
+	delta = make([]flag.Edit, 0, len(differs))
+	for ref := range differs {
+		delta = append(delta, flag.Edit{Ref: ref, Object: present.snapshot.Object(ref)})
+	}
+	slices.SortFunc(delta, func(a, b flag.Edit) int { return compareRefs(a.Ref, b.Ref) })
+	return v, delta, true
+}

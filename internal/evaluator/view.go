@@ -1,0 +1,104 @@
+package evaluator
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"iter"
+	"strings"
+	"time"
+
+	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
+)
+
+// View is one moment: definitions at one revision, the time, and whether the
+// store was silent. All of one question is answered from one view.
+type View struct {
+	*flag.Snapshot
+
+	Now   time.Time
+	Stale bool // the store has not answered for a while; answers say so
+}
+
+// View gives the present moment.
+func (e *Evaluator) View() View { return e.view(e.present.Load()) }
+
+func (e *Evaluator) view(v *version) View {
+	return View{Snapshot: v.snapshot, Now: e.now(), Stale: e.silence() >= e.staleAfter}
+}
+
+// WaitFor gives a view of the minimum revision or a newer one. It waits up to
+// WaitLimit, then gives ErrNotReached; a minimum of another store gives
+// ErrStoreChanged at once. A minimum without a store id is of any store. Beside
+// the errors too the view is the present one.
+func (e *Evaluator) WaitFor(ctx context.Context, minimum flag.Revision) (View, error) {
+	var limit <-chan time.Time
+	for {
+		v := e.present.Load()
+		at := v.snapshot.Revision
+		if minimum.StoreID != "" && minimum.StoreID != at.StoreID {
+			return e.view(v), ErrStoreChanged
+		}
+		if at.Number >= minimum.Number {
+			return e.view(v), nil
+		}
+		if limit == nil {
+			limit = time.After(WaitLimit)
+		}
+		select {
+		case <-v.newer:
+		case <-limit:
+			return e.view(v), ErrNotReached
+		case <-ctx.Done():
+			return e.view(v), fmt.Errorf("wait for revision %d: %w", minimum.Number, context.Cause(ctx))
+		}
+	}
+}
+
+// Evaluate answers for one flag.
+func (v View) Evaluate(key flag.Key, caller flag.Context) flag.Answer {
+	answer := v.Snapshot.Evaluate(key, caller, v.Now)
+	if v.Stale {
+		answer = answer.Aged()
+	}
+	return answer
+}
+
+// Killed gives the keys of the killed flags under the prefix, in key order.
+func (v View) Killed(prefix flag.Key) iter.Seq[flag.Key] {
+	return func(yield func(flag.Key) bool) {
+		var last flag.Key // keys are never empty; holds come ordered by key
+		for h := range v.Holds(prefix) {
+			if h.FlagKey != last && h.StandsAt(v.Now) {
+				last = h.FlagKey
+				if !yield(last) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Size counts the flags, overrides and holds under the prefix and tells about
+// how many bytes they take on the wire.
+func (e *Evaluator) Size(prefix flag.Key) (flags, overrides, holds int, bytes int64) {
+	v := e.present.Load()
+	if prefix == "" {
+		flags, overrides, holds = v.snapshot.Counts()
+		return flags, overrides, holds, v.bytes
+	}
+	for range v.snapshot.Flags(prefix) {
+		flags++
+	}
+	for range v.snapshot.Overrides(prefix) {
+		overrides++
+	}
+	for range v.snapshot.Holds(prefix) {
+		holds++
+	}
+	return flags, overrides, holds, snapshotBytes(v.snapshot, prefix)
+}
+
+func compareRefs(a, b flag.Ref) int {
+	return cmp.Or(cmp.Compare(a.Kind, b.Kind), strings.Compare(string(a.Key), string(b.Key)), strings.Compare(a.ID, b.ID))
+}

@@ -1,0 +1,126 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"mime"
+	"net/http"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/bunting-flags/terraform-provider-bunting/gen/bunting/v1/buntingv1connect"
+	"github.com/bunting-flags/terraform-provider-bunting/gen/pbflags/v1/pbflagsv1connect"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/token"
+)
+
+// procedure is what is asked of a call before anything of its body is read.
+type procedure struct {
+	scope     token.Scope
+	bodyBytes int           // the message, decompressed
+	limit     time.Duration // from the first byte to the last; 0: a stream
+}
+
+// Bounds of the calls.
+const (
+	smallBody  = 1 << 20
+	namesBody  = 8 << 20  // maxNames of the longest keys and entities
+	applyBody  = 64 << 20 // DESIGN §5
+	maxNames   = 10_000   // flags or objects named in one question
+	callLimit  = 15 * time.Second
+	applyLimit = 2 * time.Minute
+
+	// A reader that takes nothing for this long is cut off.
+	streamWriteLimit = 10 * time.Second
+	// What a deadline on the connection adds to a call's limit, so that the call
+	// itself can still say that its time is up.
+	deadlineGrace = 5 * time.Second
+)
+
+// procedures names every procedure there is. What is not here is not served.
+var procedures = map[string]procedure{
+	pbflagsv1connect.FlagEvaluatorServiceEvaluateProcedure:       {token.Evaluate, smallBody, callLimit},
+	pbflagsv1connect.FlagEvaluatorServiceBulkEvaluateProcedure:   {token.Evaluate, namesBody, callLimit},
+	pbflagsv1connect.FlagEvaluatorServiceHealthProcedure:         {token.Evaluate, smallBody, callLimit},
+	pbflagsv1connect.FlagEvaluatorServiceGetFlagStateProcedure:   {token.Evaluate, smallBody, callLimit},
+	pbflagsv1connect.FlagEvaluatorServiceGetKilledFlagsProcedure: {token.Evaluate, smallBody, callLimit},
+	pbflagsv1connect.FlagEvaluatorServiceGetOverridesProcedure:   {token.Evaluate, namesBody, callLimit},
+
+	buntingv1connect.FlagAdminServiceGetServerProcedure:    {token.Evaluate, smallBody, callLimit},
+	buntingv1connect.FlagAdminServiceGetSnapshotProcedure:  {token.Read, smallBody, 0},
+	buntingv1connect.FlagAdminServiceGetProcedure:          {token.Read, namesBody, callLimit},
+	buntingv1connect.FlagAdminServiceApplyProcedure:        {token.Read, applyBody, applyLimit}, // what a change needs, it is asked itself
+	buntingv1connect.FlagAdminServiceWatchChangesProcedure: {token.Read, smallBody, 0},
+	buntingv1connect.FlagAdminServiceGetAuditLogProcedure:  {token.Read, smallBody, callLimit},
+	buntingv1connect.FlagAdminServiceCreateTokenProcedure:  {token.Admin, smallBody, callLimit},
+	buntingv1connect.FlagAdminServiceListTokensProcedure:   {token.Admin, smallBody, callLimit},
+	buntingv1connect.FlagAdminServiceRevokeTokenProcedure:  {token.Admin, smallBody, callLimit},
+}
+
+// caller goes through a call's context: who asks, and the connection's deadlines.
+type caller struct {
+	token.Actor
+
+	hash       string // of the secret, to ask again while a stream lasts
+	connection *http.ResponseController
+}
+
+type callerKey struct{}
+
+// callerOf gives the authenticated caller of the call.
+func callerOf(ctx context.Context) *caller {
+	c, _ := ctx.Value(callerKey{}).(*caller) // call puts it there before every handler
+	return c
+}
+
+// call authenticates, sets the limits, and hands over to the procedure.
+func (s *Server) call(w http.ResponseWriter, r *http.Request, p procedure) {
+	c := &caller{connection: http.NewResponseController(w)}
+	// The deadlines of the request before on this connection are gone with this.
+	// An error means that the connection knows none, as in a test's recorder.
+	limit := p.limit
+	if limit == 0 {
+		limit = callLimit
+	}
+	deadline := time.Now().Add(limit + deadlineGrace)
+	_ = c.connection.SetReadDeadline(deadline)
+	_ = c.connection.SetWriteDeadline(deadline)
+	formIsJSON(r)
+	w.Header().Set("Cache-Control", "no-store") // what a proxy on the way remembers would be stale
+
+	var err error
+	if c.Actor, c.hash, err = s.tokens.authenticate(r.Header, s.now()); err == nil {
+		recordOf(r.Context()).actor = c.Name
+		err = allowed(c.Require(p.scope))
+	}
+	if err == nil && r.ContentLength > int64(p.bodyBytes) {
+		recordOf(r.Context()).tooLarge = true
+		err = connect.NewError(connect.CodeOutOfRange, fmt.Errorf("the request has %d bytes, more than the %d that this call takes. Send less at once", r.ContentLength, p.bodyBytes))
+	}
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	// An envelope and the end of a compressed stream come on top of the message.
+	r.Body = http.MaxBytesReader(w, r.Body, int64(p.bodyBytes)+maxHeaderBytes)
+
+	ctx := context.WithValue(r.Context(), callerKey{}, c)
+	if p.limit > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, p.limit)
+		defer cancel()
+	}
+	s.rpc.ServeHTTP(w, r.WithContext(ctx))
+}
+
+// formIsJSON takes the body of `curl -d` for what its sender means. Nothing is
+// lost by it: a form that a browser sends from another site carries no token.
+func formIsJSON(r *http.Request) {
+	if r.Method != http.MethodPost {
+		return
+	}
+	kind := r.Header.Get("Content-Type")
+	if media, _, err := mime.ParseMediaType(kind); kind == "" || err == nil && media == "application/x-www-form-urlencoded" {
+		r.Header.Set("Content-Type", "application/json")
+	}
+}

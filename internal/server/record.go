@@ -1,0 +1,172 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+)
+
+// The header by which a request is found in the log, ours and the caller's.
+const requestIDHeader = "X-Request-ID"
+
+// Bounds of what callers may write into the log.
+const (
+	maxRequestIDBytes = 64
+	maxPathBytes      = 128
+)
+
+// record is what the log says of a request: never a token, an entity or a query.
+type record struct {
+	id    string
+	actor string // "" for none that was authenticated
+	code  string // of the call, "" when it was answered or none
+
+	tooLarge bool // the refusal is answered with the status for that
+}
+
+type recordKey struct{}
+
+var errPanicked = errors.New("the server made a mistake. Its log says more, under the request id of this answer")
+
+// recordOf gives the request's record; outside of a request one that nobody reads.
+func recordOf(ctx context.Context) *record {
+	if r, ok := ctx.Value(recordKey{}).(*record); ok {
+		return r
+	}
+	return &record{}
+}
+
+// recorded runs a handler, catches its panics, and writes the request's line.
+func (s *Server) recorded(w http.ResponseWriter, r *http.Request, handle http.HandlerFunc) {
+	began := time.Now()
+	rec := &record{id: requestID(r.Header.Get(requestIDHeader))}
+	w.Header().Set(requestIDHeader, rec.id)
+	answer := &answerWriter{ResponseWriter: w, record: rec}
+	defer func() {
+		caught := recover()
+		begun := answer.status != 0
+		if caught != nil && caught != http.ErrAbortHandler { //nolint:errorlint // a panic's value is compared as net/http does
+			s.log.Error("a handler panicked", "panic", caught, "stack", string(debug.Stack()), "request_id", rec.id)
+			rec.code = connect.CodeInternal.String()
+			if !begun {
+				s.refuse(answer, r, connect.NewError(connect.CodeInternal, errPanicked))
+			}
+		}
+		s.writeLine(r, rec, answer.status, time.Since(began))
+		if caught != nil && begun {
+			// Half an answer must not look like a whole one: the connection is cut.
+			panic(http.ErrAbortHandler)
+		}
+	}()
+	handle(answer, r.WithContext(context.WithValue(r.Context(), recordKey{}, rec)))
+}
+
+// writeLine logs one request. Health questions come every second and tell nothing.
+func (s *Server) writeLine(r *http.Request, rec *record, status int, took time.Duration) {
+	level := slog.LevelInfo
+	switch {
+	case status >= http.StatusInternalServerError && status != http.StatusServiceUnavailable || rec.code == connect.CodeInternal.String():
+		level = slog.LevelError
+	case r.URL.Path == "/healthz" || r.URL.Path == "/readyz":
+		level = slog.LevelDebug
+	}
+	if status == 0 {
+		status = http.StatusOK // nothing was written: net/http answers so
+	}
+	path := r.URL.Path
+	if len(path) > maxPathBytes {
+		path = strings.ToValidUTF8(path[:maxPathBytes], "") + "…"
+	}
+	attributes := []slog.Attr{
+		slog.String("method", r.Method), slog.String("path", path), slog.Int("status", status),
+		slog.Float64("ms", float64(took.Microseconds())/1000), slog.String("actor", rec.actor), slog.String("request_id", rec.id),
+	}
+	if rec.code != "" {
+		attributes = append(attributes, slog.String("code", rec.code))
+	}
+	s.log.LogAttrs(r.Context(), level, "request", attributes...)
+}
+
+// requestID takes over a caller's id when it is fit for a log, else makes one.
+func requestID(given string) string {
+	const fit = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz._-"
+	if given == "" || len(given) > maxRequestIDBytes || strings.Trim(given, fit) != "" {
+		return rand.Text()
+	}
+	return given
+}
+
+// answerWriter notes the status of an answer.
+type answerWriter struct {
+	http.ResponseWriter
+
+	record *record
+	status int // 0: nothing was written yet
+}
+
+// WriteHeader writes the status. Connect has no code for a body that is too
+// large: it writes 429, which asks the caller to try again later, and we 400.
+func (a *answerWriter) WriteHeader(status int) {
+	if status == http.StatusTooManyRequests || status == http.StatusBadRequest && a.record.tooLarge {
+		status = http.StatusRequestEntityTooLarge
+	}
+	if a.status == 0 {
+		a.status = status
+	}
+	a.ResponseWriter.WriteHeader(status)
+}
+
+func (a *answerWriter) Write(b []byte) (int, error) {
+	if a.status == 0 {
+		a.status = http.StatusOK
+	}
+	return a.ResponseWriter.Write(b)
+}
+
+// Flush sends what was written. Connect asks for it after each message of a stream.
+func (a *answerWriter) Flush() {
+	_ = http.NewResponseController(a.ResponseWriter).Flush() // a recorder that cannot flush has nobody waiting
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (a *answerWriter) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+// codes notes the code of each call, which the HTTP status does not tell for
+// gRPC and for streams.
+type codes struct{}
+
+// WrapUnary notes the code of an answer.
+func (codes) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
+	return func(ctx context.Context, request connect.AnyRequest) (connect.AnyResponse, error) {
+		response, err := next(ctx, request)
+		note(ctx, err)
+		return response, err
+	}
+}
+
+// WrapStreamingClient is not asked on a server.
+func (codes) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
+	return next
+}
+
+// WrapStreamingHandler notes the code with which a stream ended.
+func (codes) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
+	return func(ctx context.Context, stream connect.StreamingHandlerConn) error {
+		err := next(ctx, stream)
+		note(ctx, err)
+		return err
+	}
+}
+
+func note(ctx context.Context, err error) {
+	if err != nil {
+		recordOf(ctx).code = connect.CodeOf(err).String()
+	}
+}

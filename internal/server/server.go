@@ -1,0 +1,208 @@
+// Package server puts an evaluator and its store on the network: both Connect
+// services on one port, tokens, health, and a drain that loses no answer.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/bunting-flags/terraform-provider-bunting/gen/bunting/v1/buntingv1connect"
+	"github.com/bunting-flags/terraform-provider-bunting/gen/pbflags/v1/pbflagsv1connect"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/evaluator"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/store"
+)
+
+// Bounds of connections. There is no time limit on the whole of a response: each
+// handler sets its own, because a stream has none.
+const (
+	readHeaderTimeout = 10 * time.Second
+	idleTimeout       = 2 * time.Minute
+	pingAfter         = 15 * time.Second // of silence on an HTTP/2 connection
+	pingTimeout       = 15 * time.Second
+	maxHeaderBytes    = 64 << 10
+	compressFrom      = 1024 // bytes; smaller answers are not worth it
+)
+
+// DrainLimit is how long requests under way may take once the server is told to
+// stop.
+const DrainLimit = 15 * time.Second
+
+// Options are what a server stands on.
+type Options struct {
+	Store     store.Store
+	Evaluator *evaluator.Evaluator // of Store; Run runs it
+	Version   string               // of the program, for the handshake
+	Log       *slog.Logger         // nil: nothing is logged
+	Now       func() time.Time     // what time it is, for tokens and stamps; nil: the system's clock
+}
+
+// Server is an http.Handler of everything that a flag server answers.
+type Server struct {
+	store     store.Store
+	evaluator *evaluator.Evaluator
+	version   string
+	log       *slog.Logger
+	now       func() time.Time
+
+	web    *http.Server
+	tokens *credentials
+	rpc    http.Handler
+	errors *connect.ErrorWriter
+
+	draining   chan struct{} // closed when the drain begins
+	drainLimit time.Duration
+}
+
+// New makes a server and loads the store's tokens. It is ready to answer.
+func New(ctx context.Context, options Options) (*Server, error) {
+	s := &Server{
+		store: options.Store, evaluator: options.Evaluator, version: options.Version, log: options.Log, now: options.Now,
+		tokens: newCredentials(), draining: make(chan struct{}), drainLimit: DrainLimit,
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	known, err := s.store.Tokens(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read the tokens: %w", err)
+	}
+	for _, t := range known {
+		s.tokens.put(t)
+	}
+
+	handling := []connect.HandlerOption{
+		connect.WithInterceptors(codes{}),
+		connect.WithCompressMinBytes(compressFrom),
+		connect.WithConditionalHandlerOptions(func(spec connect.Spec) []connect.HandlerOption {
+			return []connect.HandlerOption{connect.WithReadMaxBytes(procedures[spec.Procedure].bodyBytes)}
+		}),
+	}
+	mux := http.NewServeMux()
+	mux.Handle(pbflagsv1connect.NewFlagEvaluatorServiceHandler(evaluation{s}, handling...))
+	mux.Handle(buntingv1connect.NewFlagAdminServiceHandler(admin{s}, handling...))
+	s.rpc = mux
+	s.web = s.network()
+	s.errors = connect.NewErrorWriter(handling...)
+	return s, nil
+}
+
+// ServeHTTP answers one request.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.recorded(w, r, func(w http.ResponseWriter, r *http.Request) {
+		// Paths are compared as they came: a mux that cleans them would redirect,
+		// and a redirect must never turn one name into another.
+		if p, ok := procedures[r.URL.Path]; ok {
+			s.call(w, r, p)
+			return
+		}
+		switch r.URL.Path {
+		case "/healthz":
+			answerText(w, r, http.StatusOK, "alive")
+		case "/readyz":
+			s.readyz(w, r)
+		default:
+			answerText(w, r, http.StatusNotFound, "This is a Bunting flag server. There is nothing at this path.")
+		}
+	})
+}
+
+// network makes the http.Server that Run uses.
+func (s *Server) network() *http.Server {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	return &http.Server{
+		Handler:           s,
+		Protocols:         protocols,
+		ReadHeaderTimeout: readHeaderTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		HTTP2:             &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout, WriteByteTimeout: streamWriteLimit},
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
+	}
+}
+
+// Run serves on the listener, which it closes, and runs the evaluator, until the
+// context ends; then it drains: not ready any more, streams end, requests under
+// way are answered within DrainLimit, and those that are not are cut off. The
+// error is that of a listener which failed. It is called once.
+func (s *Server) Run(ctx context.Context, listener net.Listener) error {
+	// Requests and the evaluator outlive the context: its end begins the drain.
+	beyond, end := context.WithCancel(context.WithoutCancel(ctx))
+	var background sync.WaitGroup
+	background.Go(func() { s.evaluator.Run(beyond) })
+	defer background.Wait()
+	defer end()
+	s.web.BaseContext = func(net.Listener) context.Context { return beyond }
+
+	ended := make(chan error, 1)
+	go func() { ended <- s.web.Serve(listener) }()
+	select {
+	case err := <-ended:
+		return fmt.Errorf("serve on %s: %w", listener.Addr(), err)
+	case <-ctx.Done():
+	}
+	s.log.InfoContext(ctx, "draining", "limit", s.drainLimit.String())
+	close(s.draining)
+	limit, cancel := context.WithTimeout(beyond, s.drainLimit)
+	defer cancel()
+	if err := s.web.Shutdown(limit); err != nil {
+		s.log.WarnContext(ctx, "requests that were not answered in time are cut off", "error", err.Error())
+		s.Cut()
+	}
+	if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve on %s: %w", listener.Addr(), err)
+	}
+	return nil
+}
+
+// Cut closes the listener and every connection at once. Run returns.
+func (s *Server) Cut() { _ = s.web.Close() } // the connections are given up as it is
+
+// readyz answers 200 only while questions are answered. A silent store does not
+// end that: what was last known is served, and a load balancer that took every
+// server out because their one database is down would end it for nothing. The
+// text says so.
+func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
+	health := s.evaluator.Health()
+	switch {
+	case s.isDraining():
+		answerText(w, r, http.StatusServiceUnavailable, "draining")
+	case health.Stale:
+		answerText(w, r, http.StatusOK, fmt.Sprintf("ready, but stale: the store has not answered for %d s", int(health.Silence.Seconds())))
+	default:
+		answerText(w, r, http.StatusOK, "ready")
+	}
+}
+
+func (s *Server) isDraining() bool {
+	select {
+	case <-s.draining:
+		return true
+	default:
+		return false
+	}
+}
+
+func answerText(w http.ResponseWriter, r *http.Request, status int, text string) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead && status == http.StatusOK {
+		w.Header().Set("Allow", "GET, HEAD")
+		status, text = http.StatusMethodNotAllowed, "only GET"
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	fmt.Fprintln(w, text)
+}
