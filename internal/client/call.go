@@ -1,0 +1,212 @@
+package client
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"syscall"
+	"time"
+	"unicode"
+
+	"connectrpc.com/connect"
+
+	buntingv1 "github.com/bunting-flags/terraform-provider-bunting/gen/bunting/v1"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/wire"
+)
+
+// errSilence is why an attempt ends that got no answer in time.
+var errSilence = errors.New("no answer within the request timeout")
+
+// call makes one attempt at a unary call: within the request timeout, and with
+// whatever goes wrong put into words.
+func call[Q, A any](ctx context.Context, c *Client, op string, road func(context.Context, *connect.Request[Q]) (*connect.Response[A], error), question *Q) (*A, error) {
+	attempt, done := context.WithTimeoutCause(ctx, c.timeout, errSilence)
+	defer done()
+	answer, err := road(attempt, connect.NewRequest(question))
+	if err != nil {
+		return nil, c.translate(ctx, attempt, op, err)
+	}
+	return answer.Msg, nil
+}
+
+// translate puts into words what went wrong: the caller's own end first, then
+// ours, then what was found on the way, then what the server said.
+func (c *Client) translate(ctx, attempt context.Context, op string, err error) error {
+	e := &Error{Op: op, Endpoint: c.endpoint, Err: err}
+	var f *fault
+	hasFault := errors.As(err, &f)
+	if hasFault {
+		e.StatusCode, e.RetryAfter = f.status, f.retryAfter
+	}
+	var told *connect.Error
+	answered := hasFault && f.kind != 0 || errors.As(err, &told) && connect.IsWireError(told)
+	switch {
+	case answered && hasFault && f.kind != 0:
+		e.Kind, e.Message = f.kind, c.endpoint+" "+f.found
+	case answered:
+		if p := c.told(e, told); p != nil {
+			return p
+		}
+	case errors.Is(ctx.Err(), context.Canceled):
+		e.Kind, e.Message, e.Err = Canceled, "it was cancelled before "+c.endpoint+" had answered.", context.Canceled
+	case ctx.Err() != nil:
+		e.Kind, e.Message, e.Err = Timeout, "the time for the whole operation ended before "+c.endpoint+" had answered. Is the server overloaded, or is a firewall dropping packets on the way?", context.DeadlineExceeded
+	case attempt.Err() != nil:
+		e.Kind, e.Message, e.Err = Timeout, fmt.Sprintf("%s did not answer within %s (the request timeout). Is it overloaded, or is a firewall dropping packets on the way?", c.endpoint, c.timeout), context.DeadlineExceeded
+	case hasFault:
+		e.Kind, e.Message = unreachable(c.endpoint, f.err)
+	case told != nil && told.Code() == connect.CodeResourceExhausted:
+		e.Kind, e.Message = Broken, fmt.Sprintf("%s sent an answer of more than %d MB, the most that is read. Ask for fewer flags at once.", c.endpoint, maxAnswerBytes>>20)
+	default:
+		e.Kind, e.Message = Broken, c.endpoint+" sent an answer that is cut off or cannot be read. Nothing can be told from it. Try again; if it stays, look for a proxy that alters answers, and compare the versions of both sides."
+	}
+	e.Message = c.redact(e.Message)
+	return e
+}
+
+// told puts into e what the server itself said. It gives a *flag.Problem
+// instead where that is what was said.
+func (c *Client) told(e *Error, told *connect.Error) error {
+	said := sentence(plain(told.Message(), 2000))
+	for _, d := range told.Details() {
+		m, err := d.Value()
+		if err != nil {
+			continue
+		}
+		switch m := m.(type) {
+		case *buntingv1.ErrorDetail:
+			e.Reason, e.Revision = plain(m.GetReason(), 100), wire.ToRevision(m.GetRevision())
+		case *buntingv1.Problem:
+			return c.problem(wire.ToProblem(m))
+		}
+	}
+	if e.RetryAfter == 0 {
+		e.RetryAfter = retryAfter(told.Meta().Get("Retry-After"), time.Now())
+	}
+	from := c.endpoint + " says: " + said
+	if said == "" {
+		from = c.endpoint + " gives no reason."
+	}
+	switch told.Code() {
+	case connect.CodeUnauthenticated:
+		e.Kind, e.Message = Unauthenticated, from
+		switch {
+		case c.token == "":
+			e.Message = c.endpoint + " wants a token, and none is set. Set the secret of one that it knows; an admin makes one with \"bunting token create NAME --scope SCOPE\"."
+		case e.Reason == "": // a Bunting server says by itself what is wrong with a token
+			e.Message += " Check that the token is one of this server."
+		}
+	case connect.CodePermissionDenied:
+		e.Kind, e.Message = Denied, from
+	case connect.CodeNotFound:
+		// Never taken for absence: a flag server says that an object does not
+		// exist in its answer or in a Problem, so this is somebody else.
+		e.Kind, e.Message = NotFlagServer, from+" That is not how a flag server answers. Check the endpoint, and what stands before the flag server."
+	case connect.CodeResourceExhausted:
+		e.Kind, e.Message = RateLimited, from+" "+waitAdvice(e.RetryAfter)
+	case connect.CodeUnavailable:
+		e.Kind, e.Message = Unavailable, from+" "+waitAdvice(e.RetryAfter)
+	case connect.CodeDeadlineExceeded, connect.CodeCanceled:
+		e.Kind, e.Message = Timeout, from+" Is the server overloaded?"
+	case connect.CodeUnimplemented:
+		e.Kind, e.Message = Incompatible, c.endpoint+" does not know this call. It is an older flag server, or another program that speaks the same protocol. Check the endpoint, and the server's version."
+	case connect.CodeInvalidArgument, connect.CodeOutOfRange, connect.CodeAlreadyExists:
+		e.Kind, e.Message = Invalid, from
+	case connect.CodeFailedPrecondition, connect.CodeAborted:
+		switch e.Reason {
+		case "STORE_CHANGED":
+			e.Kind, e.Message = StoreChanged, from+" The server was restored or stands on another database: read everything again."
+		case "REVISION_NOT_REACHED":
+			e.Kind, e.Message = RevisionNotReached, from+" Try again in a moment."
+		default:
+			e.Kind, e.Message = Invalid, from
+		}
+	default:
+		e.Kind, e.Message = ServerFault, from+" The server's log says more."
+	}
+	return nil
+}
+
+// problem makes a refusal fit for a terminal and for a log. It may have several
+// lines: an import block to paste, for example.
+func (c *Client) problem(p *flag.Problem) *flag.Problem {
+	p.Field = plain(p.Field, 100)
+	p.Message = c.redact(strings.Map(func(r rune) rune {
+		if r != '\n' && !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(p.Message, "�")))
+	return p
+}
+
+// redact keeps the token out of a message, should anybody have repeated it.
+func (c *Client) redact(message string) string {
+	if c.token == "" {
+		return message
+	}
+	return strings.ReplaceAll(message, c.token, "(token)")
+}
+
+// unreachable says why no answer came.
+func unreachable(endpoint string, err error) (Kind, string) {
+	const running = " Is the flag server running there? Start it with \"bunting serve\", or correct the endpoint."
+	var (
+		header    tls.RecordHeaderError
+		dns       *net.DNSError
+		op        *net.OpError
+		alert     tls.AlertError
+		authority x509.UnknownAuthorityError
+		host      x509.HostnameError
+		invalid   x509.CertificateInvalidError
+		verify    *tls.CertificateVerificationError
+	)
+	switch {
+	case errors.As(err, &op) && op.Op == "proxyconnect":
+		return Unavailable, endpoint + " is to be reached through the proxy that HTTPS_PROXY or HTTP_PROXY names, and that proxy cannot be reached. Correct the variable, or exempt the host with NO_PROXY."
+	case errors.As(err, &header) && string(header.RecordHeader[:]) == "HTTP/":
+		return NotFlagServer, endpoint + " speaks plain HTTP, but the endpoint says https (or has no scheme, which means https). Write http:// before the host if that is meant."
+	case errors.As(err, &header):
+		return NotFlagServer, endpoint + " does not speak TLS, but the endpoint says https. Check host and port."
+	case errors.As(err, &authority):
+		return Untrusted, endpoint + " shows a certificate of an authority that this machine does not trust. Add the authority's certificate to the system's, or name it in SSL_CERT_FILE."
+	case errors.As(err, &host):
+		return Untrusted, endpoint + " shows a certificate for another host. Check the host name in the endpoint."
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return Untrusted, endpoint + " shows a certificate that has expired or is not valid yet. Renew it, or set this machine's clock."
+	case errors.As(err, &invalid), errors.As(err, &verify):
+		return Untrusted, endpoint + " shows a certificate that cannot be trusted: " + sentence(plain(err.Error(), 300))
+	case errors.As(err, &alert), strings.Contains(err.Error(), "remote error: tls:"):
+		return Untrusted, endpoint + " ended the TLS handshake: " + sentence(plain(err.Error(), 300)) + " It may want a client certificate."
+	case errors.As(err, &dns) && dns.IsNotFound:
+		return Unavailable, endpoint + " names a host that is not known. Check its spelling, and the network's name service."
+	case errors.As(err, &dns):
+		return Unavailable, endpoint + " names a host that cannot be looked up now. Check the network's name service."
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return Unavailable, endpoint + " refused the connection." + running
+	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):
+		return Unavailable, endpoint + " cannot be reached from this network. Check the endpoint, the route and the firewall."
+	case strings.Contains(err.Error(), "malformed HTTP"):
+		return NotFlagServer, endpoint + " answered with something that is not HTTP. Check host and port; if it speaks TLS, write https:// before the host."
+	case errors.Is(err, errClosed), isReset(err), strings.Contains(err.Error(), "server closed"):
+		return Unavailable, endpoint + " closed the connection without an answer. Is it restarting, or does it want TLS (https://)?"
+	}
+	return Unavailable, endpoint + " cannot be reached: " + sentence(plain(err.Error(), 300)) + running
+}
+
+func isReset(err error) bool {
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, net.ErrClosed)
+}
+
+// broken makes the error of an answer that is none to what was asked.
+func (c *Client) broken(op, format string, args ...any) error {
+	return &Error{
+		Kind: Broken, Op: op, Endpoint: c.endpoint,
+		Message: c.endpoint + " " + c.redact(plain(fmt.Sprintf(format, args...), 600)) + ". Nothing can be told from such an answer. Compare the versions of both sides, and look for a proxy that alters answers.",
+	}
+}

@@ -1,0 +1,123 @@
+// Package client is the road to a flag server: it asks and writes, and turns
+// whatever can go wrong on the way into one kind of error in one voice. It knows
+// nothing of Terraform and nothing of how a server is built.
+//
+// What it promises its callers: absence is proven, never guessed from a failure;
+// every attempt ends in time; the token goes to the one host that it was given
+// for and into no message.
+package client
+
+import (
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/bunting-flags/terraform-provider-bunting/gen/bunting/v1/buntingv1connect"
+	"github.com/bunting-flags/terraform-provider-bunting/gen/pbflags/v1/pbflagsv1connect"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
+)
+
+// DefaultRequestTimeout limits one attempt when Options do not.
+const DefaultRequestTimeout = 10 * time.Second
+
+// maxAnswerBytes bounds one message from the server: an Apply may bring 64 MB,
+// and its answer repeats every object with what the server adds.
+const maxAnswerBytes = 128 << 20
+
+// Options say which server to ask, as whom and how.
+type Options struct {
+	// Endpoint is the server's base URL, as ParseEndpoint reads it.
+	Endpoint string
+	// Token is the secret of a token; "" sends none.
+	Token string
+	// UserAgent is product and version, like "terraform-provider-bunting/1.2.3".
+	UserAgent string
+	// RequestTimeout limits each attempt; on a stream it limits silence. 0 is
+	// DefaultRequestTimeout.
+	RequestTimeout time.Duration
+	// ChangeNote goes into the audit log with every write that brings no note of
+	// its own.
+	ChangeNote string
+	// Transport carries the requests; nil: one of the client's own, with a pool
+	// of connections that Close empties.
+	Transport http.RoundTripper
+}
+
+// Client asks one server as one caller. It may be used by many goroutines at
+// once.
+type Client struct {
+	endpoint string
+	timeout  time.Duration
+	note     string
+	token    string // only to keep it out of messages; requests get it from transport
+	own      *http.Transport
+
+	admin     buntingv1connect.FlagAdminServiceClient
+	evaluator pbflagsv1connect.FlagEvaluatorServiceClient
+
+	handshake handshake
+
+	mu      sync.Mutex
+	written flag.Revision // the newest revision that a write of ours made
+}
+
+// New makes a client. It sends nothing yet. The error is an *Error of the kind
+// Config.
+func New(o Options) (*Client, error) {
+	endpoint, err := ParseEndpoint(o.Endpoint)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkToken(o.Token); err != nil {
+		return nil, err
+	}
+	if err := checkHeader("user agent", o.UserAgent); err != nil {
+		return nil, err
+	}
+	if o.RequestTimeout < 0 {
+		return nil, configError("set up the client", "the request timeout is "+o.RequestTimeout.String()+", but it must be more than 0. Write a duration like \"10s\".")
+	}
+	c := &Client{endpoint: endpoint, timeout: o.RequestTimeout, note: o.ChangeNote, token: o.Token}
+	if c.timeout == 0 {
+		c.timeout = DefaultRequestTimeout
+	}
+	road := o.Transport
+	if road == nil {
+		c.own = newTransport()
+		road = c.own
+	}
+	t := &transport{road: road, userAgent: o.UserAgent, token: o.Token}
+	options := connect.WithClientOptions(connect.WithReadMaxBytes(maxAnswerBytes))
+	c.admin = buntingv1connect.NewFlagAdminServiceClient(t, endpoint, options)
+	c.evaluator = pbflagsv1connect.NewFlagEvaluatorServiceClient(t, endpoint, options)
+	return c, nil
+}
+
+// Endpoint gives the server's base URL as it is used: with its scheme, without a
+// trailing slash.
+func (c *Client) Endpoint() string { return c.endpoint }
+
+// Close ends idle connections. Calls under way are not ended.
+func (c *Client) Close() {
+	if c.own != nil {
+		c.own.CloseIdleConnections()
+	}
+}
+
+// checkToken refuses what cannot be a token without showing it.
+func checkToken(token string) error {
+	if strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+		return configError("set up the client", "the token has a space, a line break or another character that no token has. Give the secret alone, as \"bunting token create\" printed it.")
+	}
+	return nil
+}
+
+func checkHeader(name, text string) error {
+	if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r >= 0x7f }) {
+		return configError("set up the client", "the "+name+" has a control character or one outside ASCII. Remove it.")
+	}
+	return nil
+}

@@ -1,0 +1,97 @@
+package client
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	buntingv1 "github.com/bunting-flags/terraform-provider-bunting/gen/bunting/v1"
+	pbflagsv1 "github.com/bunting-flags/terraform-provider-bunting/gen/pbflags/v1"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/wire"
+)
+
+// Flag reads a flag, archived ones too, and all its holds, expired ones too, by
+// holder. A nil flag without an error is the server's word that there is none.
+func (c *Client) Flag(ctx context.Context, key flag.Key) (*flag.Flag, []*flag.Hold, error) {
+	return c.flagAndHolds(ctx, "read the flag "+quoted(key), key)
+}
+
+// Holds reads all holds of a flag, expired ones too, by holder. None, and no
+// error, is the server's word that there are none.
+func (c *Client) Holds(ctx context.Context, key flag.Key) ([]*flag.Hold, error) {
+	// Asking for a flag also gives its holds, and says something even where
+	// there are none.
+	_, holds, err := c.flagAndHolds(ctx, "read the holds of "+quoted(key), key)
+	return holds, err
+}
+
+func (c *Client) flagAndHolds(ctx context.Context, op string, key flag.Key) (*flag.Flag, []*flag.Hold, error) {
+	ref := flag.FlagRef(key)
+	edits, err := c.get(ctx, op, ref)
+	if err != nil {
+		return nil, nil, err
+	}
+	var holds []*flag.Hold
+	for _, e := range edits {
+		if h, ok := e.Object.(*flag.Hold); ok && h.FlagKey == key {
+			holds = append(holds, h)
+		}
+	}
+	slices.SortFunc(holds, func(a, b *flag.Hold) int { return strings.Compare(a.Holder, b.Holder) })
+	f, _ := edits[ref].Object.(*flag.Flag)
+	return f, holds, nil
+}
+
+// Override reads an override. Nil without an error is the server's word that
+// there is none.
+func (c *Client) Override(ctx context.Context, key flag.Key, entity string) (*flag.Override, error) {
+	ref := flag.OverrideRef(key, entity)
+	edits, err := c.get(ctx, "read the override of "+quoted(key)+" for "+quoted(entity), ref)
+	if err != nil {
+		return nil, err
+	}
+	o, _ := edits[ref].Object.(*flag.Override)
+	return o, nil
+}
+
+// get reads the objects named, at a revision not older than our own last write.
+// The answer speaks of every ref asked for, or it is an error: what an answer
+// leaves out is not absent.
+func (c *Client) get(ctx context.Context, op string, refs ...flag.Ref) (map[flag.Ref]flag.Edit, error) {
+	question := &buntingv1.GetRequest{MinimumRevision: wire.FromRevision(c.lastWritten())}
+	for _, ref := range refs {
+		question.Refs = append(question.Refs, wire.FromRef(ref))
+	}
+	m, err := call(ctx, c, op, c.admin.Get, question)
+	if err != nil {
+		return nil, err
+	}
+	edits := make(map[flag.Ref]flag.Edit, len(m.GetObjects()))
+	for _, object := range m.GetObjects() {
+		edit, err := wire.ToObject(object)
+		if err != nil {
+			return nil, c.broken(op, "sent an object that cannot be read (%v)", err)
+		}
+		edits[edit.Ref] = edit
+	}
+	for _, ref := range refs {
+		if _, told := edits[ref]; !told {
+			return nil, c.broken(op, "said nothing about the %s %q that was asked for", ref.Kind, ref)
+		}
+	}
+	return edits, nil
+}
+
+// KilledFlags lists the flags that a standing hold kills, in key order.
+func (c *Client) KilledFlags(ctx context.Context) ([]flag.Key, error) {
+	m, err := call(ctx, c, "read the killed flags", c.evaluator.GetKilledFlags, &pbflagsv1.GetKilledFlagsRequest{})
+	if err != nil {
+		return nil, err
+	}
+	keys := make([]flag.Key, len(m.GetFlagIds()))
+	for i, id := range m.GetFlagIds() {
+		keys[i] = flag.Key(id)
+	}
+	return keys, nil
+}

@@ -1,0 +1,142 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"slices"
+	"time"
+
+	"connectrpc.com/connect"
+
+	buntingv1 "github.com/bunting-flags/terraform-provider-bunting/gen/bunting/v1"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/wire"
+)
+
+// Snapshot reads everything under the prefix, or everything, at one revision. It
+// is whole, proven by count and checksum, or an error: what it lacks under the
+// prefix does not exist. The environment is set where a handshake has told it.
+func (c *Client) Snapshot(ctx context.Context, prefix flag.Key) (*flag.Snapshot, error) {
+	op := "read all flags"
+	if prefix != "" {
+		op = "read the flags under " + quoted(prefix)
+	}
+	// Silence is limited, the stream's length is not: each message winds the
+	// watch up again.
+	attempt, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	watch := time.AfterFunc(c.timeout, func() { end(errSilence) })
+	defer watch.Stop()
+
+	stream, err := c.admin.GetSnapshot(attempt, connect.NewRequest(&buntingv1.GetSnapshotRequest{Prefix: string(prefix)}))
+	if err != nil {
+		return nil, c.translate(ctx, attempt, op, err)
+	}
+	s, err := c.receive(stream, op, prefix, func() { watch.Reset(c.timeout) })
+	if err != nil {
+		if _, said := errors.AsType[*Error](err); !said {
+			err = c.translate(ctx, attempt, op, err)
+		}
+		end(nil) // nobody reads the rest
+	}
+	_ = stream.Close() // what was to be read has been read
+	if err != nil {
+		return nil, err
+	}
+	return flag.NewSnapshot(c.environment(), s.revision).With(s.revision, slices.Values(s.edits)), nil
+}
+
+// receive reads a stream to its end. alive is called at each message. The error
+// is an *Error, or what the stream itself has for one.
+func (c *Client) receive(stream *connect.ServerStreamForClient[buntingv1.GetSnapshotResponse], op string, prefix flag.Key, alive func()) (snapshotReader, error) {
+	s := snapshotReader{prefix: prefix}
+	for stream.Receive() {
+		alive()
+		if wrong := s.take(stream.Msg()); wrong != "" {
+			return s, c.broken(op, "%s", wrong)
+		}
+	}
+	if err := stream.Err(); err != nil {
+		return s, err
+	}
+	if !s.ended {
+		return s, c.broken(op, "ended the list after %d objects without saying that it is whole", s.count)
+	}
+	return s, nil
+}
+
+// snapshotReader puts a snapshot's messages together and proves that none is
+// missing.
+type snapshotReader struct {
+	prefix   flag.Key
+	started  bool
+	ended    bool
+	revision flag.Revision
+	count    int64
+	edits    []flag.Edit
+}
+
+// take reads one message; what it gives is what is wrong with it, or "".
+func (s *snapshotReader) take(m *buntingv1.GetSnapshotResponse) (wrong string) {
+	if s.ended {
+		return "went on after the end of the list"
+	}
+	switch m := m.GetMessage().(type) {
+	case *buntingv1.GetSnapshotResponse_Start:
+		switch {
+		case s.started:
+			return "began the list twice"
+		case m.Start.GetKind() != buntingv1.SnapshotKind_SNAPSHOT_KIND_FULL:
+			return "sent changes where the whole was asked for"
+		case m.Start.GetPrefix() != string(s.prefix):
+			return "sent another part of the flags than was asked for"
+		case !coversAll(m.Start.GetParts()):
+			return "left out a kind of objects that was asked for"
+		}
+		s.started, s.revision = true, wire.ToRevision(m.Start.GetRevision())
+	case *buntingv1.GetSnapshotResponse_Objects:
+		if !s.started {
+			return "sent objects before the start of the list"
+		}
+		for _, object := range m.Objects.GetObjects() {
+			edit, err := wire.ToObject(object)
+			if err != nil {
+				return "sent an object that cannot be read (" + err.Error() + ")"
+			}
+			if edit.Object == nil || !edit.Ref.Key.Under(s.prefix) {
+				return "sent an object that does not belong to the list"
+			}
+			s.edits = append(s.edits, edit)
+		}
+		s.count = int64(len(s.edits))
+	case *buntingv1.GetSnapshotResponse_End:
+		digest := sha256.New()
+		for _, e := range s.edits {
+			flag.Digest(digest, e.Ref, e.Object)
+		}
+		switch {
+		case !s.started:
+			return "ended the list before it began"
+		case m.End.GetCount() != s.count:
+			return "lost objects on the way: the list's count does not match"
+		case !bytes.Equal(m.End.GetChecksum(), digest.Sum(nil)):
+			return "altered objects on the way: the list's checksum does not match"
+		}
+		s.ended = true
+	default:
+		return "sent a part of the list that cannot be read"
+	}
+	return ""
+}
+
+// coversAll reports whether the parts are all there are. None named means all.
+func coversAll(parts []buntingv1.Part) bool {
+	for _, p := range []buntingv1.Part{buntingv1.Part_PART_FLAGS, buntingv1.Part_PART_OVERRIDES, buntingv1.Part_PART_HOLDS} {
+		if len(parts) > 0 && !slices.Contains(parts, p) {
+			return false
+		}
+	}
+	return true
+}
