@@ -1,0 +1,171 @@
+package provider
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/hashicorp/terraform-plugin-framework/datasource"
+	"github.com/hashicorp/terraform-plugin-framework/datasource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+
+	"github.com/bunting-flags/terraform-provider-bunting/internal/client"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
+)
+
+var (
+	_ datasource.DataSourceWithConfigure      = &evaluationDataSource{}
+	_ datasource.DataSourceWithValidateConfig = &evaluationDataSource{}
+)
+
+// evaluationDataSource is the data source bunting_evaluation.
+type evaluationDataSource struct{ dataSourceBase }
+
+// NewEvaluationDataSource makes the data source bunting_evaluation.
+func NewEvaluationDataSource() datasource.DataSource { return &evaluationDataSource{} }
+
+// evaluationModel is bunting_evaluation as configuration and state have it.
+type evaluationModel struct {
+	FlagKey    types.String  `tfsdk:"flag_key"`
+	EntityID   types.String  `tfsdk:"entity_id"`
+	Default    types.Dynamic `tfsdk:"default"`
+	AllowStale types.Bool    `tfsdk:"allow_stale"`
+	Value      types.Dynamic `tfsdk:"value"`
+	Source     types.String  `tfsdk:"source"`
+	Stale      types.Bool    `tfsdk:"stale"`
+}
+
+// Metadata names the data source.
+func (d *evaluationDataSource) Metadata(_ context.Context, _ datasource.MetadataRequest, resp *datasource.MetadataResponse) {
+	resp.TypeName = "bunting_evaluation"
+}
+
+// Schema declares the data source.
+func (d *evaluationDataSource) Schema(_ context.Context, _ datasource.SchemaRequest, resp *datasource.SchemaResponse) {
+	resp.Schema = schema.Schema{
+		MarkdownDescription: "What a flag is now, for an entity or for everybody: the same answer that applications get.\n\n" +
+			"For a flag that the same configuration manages, write `flag_key = bunting_flag.NAME.id`: the `id` is unknown while a change is pending, so the evaluation is read after it. " +
+			"For its overrides and kill switches add `depends_on`.",
+		Attributes: map[string]schema.Attribute{
+			"flag_key": schema.StringAttribute{
+				MarkdownDescription: "Key of the flag; `bunting_flag.NAME.id` for one of the same configuration.",
+				Required:            true,
+			},
+			"entity_id": schema.StringAttribute{
+				MarkdownDescription: "Id of the entity that asks, of the kind that the flag's `layer` names. Without it overrides do not apply.",
+				Optional:            true,
+			},
+			"default": schema.DynamicAttribute{
+				MarkdownDescription: "Served when there is no such flag, and then only; without it that is an error. It must be of the flag's type.",
+				Optional:            true,
+			},
+			"allow_stale": schema.BoolAttribute{
+				MarkdownDescription: "Whether an answer is taken that the server gives from what it knew last, while it does not hear its source of truth. `false` by default: such an answer is an error.",
+				Optional:            true,
+			},
+			"value": schema.DynamicAttribute{
+				MarkdownDescription: "The value that is served.",
+				Computed:            true,
+			},
+			"source": schema.StringAttribute{
+				MarkdownDescription: "The rule that gave it: `DEFAULT`, `GLOBAL` (the flag's value), `OVERRIDE`, `KILLED`, `ARCHIVED`, or `CACHED` for a stale answer.",
+				Computed:            true,
+			},
+			"stale": schema.BoolAttribute{
+				MarkdownDescription: "Whether the answer is what the server knew last, while it does not hear its source of truth.",
+				Computed:            true,
+			},
+		},
+	}
+}
+
+// ValidateConfig checks what the configuration says by itself.
+func (d *evaluationDataSource) ValidateConfig(ctx context.Context, req datasource.ValidateConfigRequest, resp *datasource.ValidateConfigResponse) {
+	var config evaluationModel
+	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	if !config.FlagKey.IsUnknown() && !config.FlagKey.IsNull() {
+		if _, err := flag.ParseKey(config.FlagKey.ValueString()); err != nil {
+			invalid(&resp.Diagnostics, inField("flag_key", err))
+		}
+	}
+	if _, err := write(ctx, config.Default); err != nil {
+		invalid(&resp.Diagnostics, inField("default", err))
+	}
+}
+
+// Read asks the server.
+func (d *evaluationDataSource) Read(ctx context.Context, req datasource.ReadRequest, resp *datasource.ReadResponse) {
+	var m evaluationModel
+	resp.Diagnostics.Append(req.Config.Get(ctx, &m)...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	key := flag.Key(m.FlagKey.ValueString())
+	answer, err := d.session.evaluate(ctx, client.Question{Key: key, Caller: flag.Context{TargetingKey: m.EntityID.ValueString()}})
+	if err != nil {
+		operation{doing: fmt.Sprintf("evaluate the flag %q", key)}.failed(&resp.Diagnostics, err)
+		return
+	}
+	tellStale(&resp.Diagnostics, answer.Answer, m.AllowStale.ValueBool())
+	m.take(ctx, answer.Answer, &resp.Diagnostics)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
+}
+
+// take puts the answer into the model, or says why it is none.
+func (m *evaluationModel) take(ctx context.Context, answer flag.Answer, diags *diag.Diagnostics) {
+	otherwise, err := write(ctx, m.Default)
+	if err != nil {
+		invalid(diags, inField("default", err))
+		return
+	}
+	m.Source, m.Stale = types.StringValue(answer.Source.String()), types.BoolValue(answer.Stale)
+	switch {
+	case answer.ErrorCode == flag.ErrorFlagNotFound && otherwise.absent():
+		diags.AddAttributeError(path.Root("flag_key"), fmt.Sprintf("There is no flag %q", answer.Key), fmt.Sprintf(
+			"flag_key is %q, but the server has no such flag. If this configuration makes it: Terraform reads data while planning, before the flag is there. "+
+				"Write flag_key = bunting_flag.NAME.id, which is not known until the flag is made, and hand that id on through locals, module inputs and for_each values (keys must be known, so use .key there); "+
+				"or add depends_on. If the flag may be missing, set default.", answer.Key))
+	case answer.ErrorCode == flag.ErrorFlagNotFound:
+		m.Value = m.Default
+	case answer.ErrorCode != "" || answer.Value.IsZero():
+		diags.AddAttributeError(path.Root("flag_key"), fmt.Sprintf("Flag %q has no value", answer.Key),
+			fmt.Sprintf("The server answered with the error %q. Its log says more.", answer.ErrorCode))
+	case !otherwise.absent() && !m.fits(answer, otherwise, diags):
+	default:
+		if m.Value, err = read(ctx, answer.Value.JSON()); err != nil {
+			operation{doing: fmt.Sprintf("evaluate the flag %q", answer.Key)}.failed(diags, err)
+		}
+	}
+}
+
+// fits checks that the default is of the flag's type.
+func (m *evaluationModel) fits(answer flag.Answer, otherwise writing, diags *diag.Diagnostics) bool {
+	if _, err := flag.ParseValue(answer.Type, otherwise.text); err != nil {
+		invalid(diags, inField("default", err))
+		return false
+	}
+	return true
+}
+
+// tellStale refuses a stale answer, or tells of it where it is allowed.
+func tellStale(diags *diag.Diagnostics, answer flag.Answer, allowed bool) {
+	if !answer.Stale {
+		return
+	}
+	summary := fmt.Sprintf("The answer for flag %q is stale", answer.Key)
+	const found = "The server does not hear its source of truth and answered from what it knew last."
+	if allowed {
+		diags.AddWarning(summary, found+" It is taken, because allow_stale is true.")
+		return
+	}
+	diags.AddAttributeError(path.Root("allow_stale"), summary, found+" Bring the server's database or upstream back, or set allow_stale = true to take such answers.")
+}

@@ -1,0 +1,244 @@
+package provider
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/bunting-flags/terraform-provider-bunting/buntingtest"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/client"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
+)
+
+const owned = `
+resource "bunting_flag" "f" {
+  key           = "pay"
+  default_value = false
+  value         = true
+  layer         = "user"
+  %s
+}
+resource "bunting_override" "o" {
+  flag_key  = bunting_flag.f.key
+  entity_id = "u"
+  value     = false
+}
+`
+
+func attributes(text string) string { return strings.Replace(owned, "%s", text, 1) }
+
+// Two workspaces that declare the same key: the second is refused by name with
+// the import block to paste; an import takes over, audited, and then the first
+// is refused.
+func TestTwoWorkspaces(t *testing.T) {
+	t.Parallel()
+	server := buntingtest.Start(t)
+	anna := newOperator(t, server, "anna")
+	first, second := newCLI(t, server.Endpoint, server.AdminToken), newCLI(t, server.Endpoint, server.AdminToken)
+	first.env = append(first.env, "BUNTING_WORKSPACE=first")
+	second.env = append(second.env, "BUNTING_WORKSPACE=second")
+	first.config(attributes(""))
+	second.config(attributes(`description = "mine"`))
+	first.applies().must(t)
+	got := second.applies().fails(t)
+	for _, want := range []string{`workspace "first"`, "  import {\n    to = bunting_flag.NAME\n    id = \"pay\"\n  }"} {
+		if got.Summary != `Cannot create the flag "pay"` || !strings.Contains(got.Detail, want) {
+			t.Errorf("got %s, want %q", got, want)
+		}
+	}
+	first.unchanged()
+
+	second.config(attributes(`description = "mine"`) + "import {\n  to = bunting_flag.f\n  id = \"pay\"\n}\nimport {\n  to = bunting_override.o\n  id = \"pay:u\"\n}\n")
+	second.applies().must(t)
+	second.unchanged()
+	entries, _, err := anna.Audit(t.Context(), client.AuditFilter{Key: "pay"})
+	taken := 0
+	for _, e := range entries {
+		if e.Action == "take_over" {
+			taken++
+		}
+	}
+	if err != nil || taken != 1 || anna.sees("pay").OwnerID != flag.WorkspaceOwner("second") {
+		t.Errorf("%d take-overs (%v), the flag is of %s", taken, err, anna.sees("pay").OwnerID)
+	}
+	first.config(attributes(`description = "still mine"`))
+	o := first.applies()
+	if got := o.fails(t); got.Summary != `Cannot change the flag "pay"` || !strings.Contains(got.Detail, `workspace "second"`) {
+		t.Errorf("got %s", got)
+	}
+}
+
+// A workspace name that is set later takes over what was made without one.
+func TestWorkspaceIsNamedLater(t *testing.T) {
+	t.Parallel()
+	server := buntingtest.Start(t)
+	anna := newOperator(t, server, "anna")
+	c := newCLI(t, server.Endpoint, server.AdminToken)
+	c.config(attributes(""))
+	c.applies().must(t)
+	if owner := anna.sees("pay").OwnerID; !strings.HasPrefix(owner, flag.ObjectOwner("")) {
+		t.Errorf("the flag is of %q", owner)
+	}
+	c.env = append(c.env, "BUNTING_WORKSPACE=late")
+	c.unchanged()
+	c.config(attributes(`description = "x"`))
+	c.applies().must(t)
+	if owner := anna.sees("pay").OwnerID; owner != flag.WorkspaceOwner("late") {
+		t.Errorf("the flag is of %q", owner)
+	}
+	c.destroys().must(t) // the override was never written under the name
+	if f := anna.sees("pay"); !f.Archived() {
+		t.Errorf("the server has %+v", f)
+	}
+}
+
+// With a workspace an apply whose answer, and so whose state, was lost converges.
+func TestLostStateConverges(t *testing.T) {
+	t.Parallel()
+	server := buntingtest.Start(t)
+	config := attributes("") + "resource \"bunting_kill_switch\" \"k\" {\n  flag_key = bunting_flag.f.key\n  reason = \"load\"\n}\n"
+	for range 2 {
+		c := newCLI(t, server.Endpoint, server.AdminToken)
+		c.env = append(c.env, "BUNTING_WORKSPACE=same")
+		c.config(config)
+		c.applies().must(t)
+		c.unchanged()
+	}
+}
+
+// Between a saved plan and its apply somebody changes the object: the apply of
+// that object stops and says who and when, or is safe.
+func TestBetweenPlanAndApply(t *testing.T) {
+	t.Parallel()
+	by := func(t *testing.T, d told, summary string) {
+		t.Helper()
+		if d.Summary != summary || !strings.Contains(d.Detail, "anna at 20") {
+			t.Errorf("got %s", d)
+		}
+	}
+	for name, row := range map[string]struct {
+		destroy   bool
+		meanwhile func(operator)
+		check     func(*testing.T, operator, outcome)
+	}{
+		"update, changed": {
+			meanwhile: func(anna operator) { anna.does(anna.changes("pay", func(f *flag.Flag) { f.Owner = "anna" })) },
+			check: func(t *testing.T, anna operator, o outcome) {
+				t.Helper()
+				by(t, o.fails(t), `Cannot change the flag "pay"`)
+				if f := anna.sees("pay"); f.Owner != "anna" {
+					t.Errorf("the server has %+v", f)
+				}
+			},
+		},
+		"update, archived": {
+			meanwhile: func(anna operator) { anna.does(remove(flag.ArchiveFlag, flag.FlagRef("pay"))) },
+			check: func(t *testing.T, _ operator, o outcome) {
+				t.Helper()
+				by(t, o.fails(t), `Cannot change the flag "pay"`)
+			},
+		},
+		"update, deleted": {
+			meanwhile: func(anna operator) { anna.does(remove(flag.DeleteFlag, flag.FlagRef("pay"))) },
+			check: func(t *testing.T, _ operator, o outcome) {
+				t.Helper()
+				by(t, o.fails(t), `Cannot change the flag "pay"`)
+			},
+		},
+		"update, killed": {
+			meanwhile: func(anna operator) { anna.does(kill("pay", "anna")) },
+			check: func(t *testing.T, anna operator, o outcome) {
+				t.Helper()
+				o.must(t)
+				if got := anna.seesHolds("pay"); len(got) != 1 {
+					t.Errorf("holds: %v", got)
+				}
+			},
+		},
+		"destroy, changed": {
+			destroy:   true,
+			meanwhile: func(anna operator) { anna.does(anna.changes("pay", func(f *flag.Flag) { f.Owner = "anna" })) },
+			check: func(t *testing.T, anna operator, o outcome) {
+				t.Helper()
+				by(t, o.fails(t), `Cannot archive the flag "pay"`)
+				if anna.sees("pay").Archived() {
+					t.Error("a version that no plan has shown was archived")
+				}
+			},
+		},
+		"destroy, deleted": {
+			destroy:   true,
+			meanwhile: func(anna operator) { anna.does(remove(flag.DeleteFlag, flag.FlagRef("pay"))) },
+			check:     func(t *testing.T, _ operator, o outcome) { t.Helper(); o.must(t) },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := buntingtest.Start(t)
+			anna := newOperator(t, server, "anna")
+			c := newCLI(t, server.Endpoint, server.AdminToken)
+			config, _, _ := strings.Cut(attributes(""), "resource \"bunting_override\"")
+			c.config(config)
+			c.applies().must(t)
+			c.config(strings.Replace(config, "layer ", "description = \"x\"\n  layer ", 1))
+			args := []string{"-out=saved.plan"}
+			if row.destroy {
+				args = append(args, "-destroy")
+			}
+			c.plans(args...).must(t)
+			row.meanwhile(anna)
+			o := c.run("apply", "-json", "-input=false", "saved.plan")
+			if strings.Contains(o.text, "inconsistent") {
+				t.Errorf("%s", o.text)
+			}
+			row.check(t, anna, o)
+		})
+	}
+}
+
+// Replaced under the same key, in either order, nothing that was just made is
+// archived.
+func TestReplacementOfTheSameKey(t *testing.T) {
+	t.Parallel()
+	for name, lifecycle := range map[string]string{"destroyed first": "", "created first": "lifecycle { create_before_destroy = true }"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := buntingtest.Start(t)
+			anna := newOperator(t, server, "anna")
+			c := newCLI(t, server.Endpoint, server.AdminToken)
+			c.env = append(c.env, "BUNTING_WORKSPACE=w")
+			c.config(attributes(lifecycle))
+			c.applies().must(t)
+			c.applies("-replace=bunting_flag.f").must(t)
+			if f := anna.sees("pay"); f == nil || f.Archived() {
+				t.Errorf("the server has %+v", f)
+			}
+			c.unchanged()
+		})
+	}
+}
+
+// A type that turns out to be another only during apply stops that flag in
+// words of ours; the next plan shows the replacement.
+func TestTypeBecomesKnownDuringApply(t *testing.T) {
+	t.Parallel()
+	server := buntingtest.Start(t)
+	c := newCLI(t, server.Endpoint, server.AdminToken)
+	config := func(value string) string {
+		return "resource \"terraform_data\" \"v\" {\n  input = " + value + "\n}\nresource \"bunting_flag\" \"f\" {\n  key = \"f\"\n  default_value = terraform_data.v.output\n}\n"
+	}
+	c.config(config("1"))
+	c.applies().must(t)
+	c.config(config("2"))
+	c.applies().must(t)
+	c.unchanged()
+	c.config(config(`"blue"`))
+	o := c.applies()
+	if got := o.fails(t); got.Summary != `The type of flag "f" changes unplanned` || o.actions["bunting_flag.f"] != "update" {
+		t.Errorf("got %s\n%v", got, o.actions)
+	}
+	o = c.applies().must(t)
+	if o.actions["bunting_flag.f"] != "replace" {
+		t.Errorf("got %v", o.actions)
+	}
+	c.unchanged()
+}

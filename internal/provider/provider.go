@@ -1,0 +1,172 @@
+// Package provider is what Terraform sees: one file for each resource and data
+// source, and one for each concern that they share.
+package provider
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/hashicorp/terraform-plugin-framework-timetypes/timetypes"
+	"github.com/hashicorp/terraform-plugin-framework/datasource"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/provider"
+	"github.com/hashicorp/terraform-plugin-framework/provider/schema"
+	"github.com/hashicorp/terraform-plugin-framework/resource"
+
+	"github.com/bunting-flags/terraform-provider-bunting/internal/client"
+)
+
+var _ provider.Provider = &buntingProvider{}
+
+// buntingProvider is one provider configuration: Terraform makes a process, and
+// so one of these, for each alias and each walk.
+type buntingProvider struct {
+	version string
+	session *session // of the present walk; nil before the first
+}
+
+// New gives the function that makes the provider. The version is that of the
+// program; servers see it, and it is named when the two do not go together.
+func New(version string) func() provider.Provider {
+	return func() provider.Provider { return &buntingProvider{version: version} }
+}
+
+// Metadata names the provider.
+func (p *buntingProvider) Metadata(_ context.Context, _ provider.MetadataRequest, resp *provider.MetadataResponse) {
+	resp.TypeName = "bunting"
+	resp.Version = p.version
+}
+
+// Schema declares the provider's settings.
+func (p *buntingProvider) Schema(_ context.Context, _ provider.SchemaRequest, resp *provider.SchemaResponse) {
+	resp.Schema = schema.Schema{
+		MarkdownDescription: "Manages feature flags, their overrides and kill switches on a Bunting flag server, and reads evaluated values back as data.",
+		Attributes: map[string]schema.Attribute{
+			"endpoint": schema.StringAttribute{
+				MarkdownDescription: "Base URL of the flag server, like `https://flags.example.com`. Without a scheme it is `https`. Also from `BUNTING_ENDPOINT`.",
+				Optional:            true,
+			},
+			"token": schema.StringAttribute{
+				MarkdownDescription: "Token that the server knows the caller by; spaces and line ends around it are dropped, so `file(\"bunting.token\")` works. " +
+					"Also from `BUNTING_TOKEN`, or from the file that `BUNTING_TOKEN_FILE` names. Terraform keeps variables in saved plans, so take it from the environment, a file, or an ephemeral variable.",
+				Optional:  true,
+				Sensitive: true,
+			},
+			"environment": schema.StringAttribute{
+				MarkdownDescription: "Name of the environment that the server must have, like `production`. A server of another environment is refused before anything is read or written. Also from `BUNTING_ENVIRONMENT`.",
+				Optional:            true,
+			},
+			"workspace": schema.StringAttribute{
+				MarkdownDescription: "Name under which this configuration owns what it manages, like `payments-prod`. The server refuses to let another owner change it. " +
+					"With it, an apply whose answer was lost converges when it is repeated. Without it, each object has a random owner of its own. Also from `BUNTING_WORKSPACE`.",
+				Optional: true,
+			},
+			"change_note": schema.StringAttribute{
+				MarkdownDescription: "Note that goes into the server's audit log with every write, like a link to the pull request. Also from `BUNTING_CHANGE_NOTE`.",
+				Optional:            true,
+			},
+			"request_timeout": schema.StringAttribute{
+				MarkdownDescription: "How long one attempt of a request may take, like `10s` (the default). How long an operation may take in all is set by its `timeouts`. Also from `BUNTING_REQUEST_TIMEOUT`.",
+				CustomType:          timetypes.GoDurationType{},
+				Optional:            true,
+			},
+		},
+	}
+}
+
+// Configure reads the settings and greets the server. While the endpoint is not
+// known, as in a plan that creates the server too, there is nobody to greet:
+// creates are planned, and what must read says why it cannot.
+func (p *buntingProvider) Configure(ctx context.Context, req provider.ConfigureRequest, resp *provider.ConfigureResponse) {
+	var config providerModel
+	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	set := readSettings(config, os.Getenv, &resp.Diagnostics)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	s := newSession()
+	s.workspace, s.token, s.awaits = set.workspace, set.token, set.awaits
+	if s.awaits == "" {
+		s.client = p.greet(ctx, set, &resp.Diagnostics)
+	}
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	p.Close()
+	p.session = s
+	resp.ResourceData, resp.DataSourceData = s, s
+}
+
+// greet makes the client and asks the server who it is.
+func (p *buntingProvider) greet(ctx context.Context, set settings, diags *diag.Diagnostics) *client.Client {
+	c, err := client.New(client.Options{
+		Endpoint: set.endpoint, Token: set.token, UserAgent: "terraform-provider-bunting/" + p.version,
+		RequestTimeout: set.requestTimeout, ChangeNote: set.changeNote,
+	})
+	if err != nil {
+		refuseSettings(diags, set.token, "use the provider's settings", err)
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	server, err := c.Server(ctx)
+	switch {
+	case err != nil:
+		refuseSettings(diags, set.token, "greet the flag server", err)
+	case set.environment != "" && server.Environment != set.environment:
+		diags.AddAttributeError(path.Root("environment"), "The flag server is of another environment",
+			fmt.Sprintf("environment is %q, but the server at %s is of the environment %q. Nothing was read or written. Correct endpoint or environment.", set.environment, c.Endpoint(), server.Environment))
+	default:
+		return c
+	}
+	c.Close()
+	return nil
+}
+
+// refuseSettings tells of settings that do not lead to a flag server.
+func refuseSettings(diags *diag.Diagnostics, token, doing string, err error) {
+	at, from := path.Root("endpoint"), ""
+	if e, ok := errors.AsType[*client.Error](err); ok {
+		if e.Kind == client.Config {
+			doing = e.Op // names the setting and what it is, which may come from the environment
+		}
+		switch {
+		case e.Kind == client.Unauthenticated && token == "":
+			at, from = path.Root("token"), " Here that is the setting token, or BUNTING_TOKEN, or a file named by "+tokenFileVariable+"."
+		case e.Kind == client.Unauthenticated, e.Kind == client.Denied, strings.Contains(e.Message, "the token"):
+			at = path.Root("token")
+		case e.Kind == client.Config && strings.Contains(e.Message, "timeout"):
+			at = path.Root("request_timeout")
+		}
+	}
+	var told diag.Diagnostics
+	operation{doing: doing}.failed(&told, err)
+	for _, d := range told {
+		diags.AddAttributeError(at, d.Summary(), d.Detail()+from)
+	}
+}
+
+// Close gives back the connections of the provider, for tests: Terraform ends
+// the process.
+func (p *buntingProvider) Close() {
+	if p.session != nil && p.session.client != nil {
+		p.session.client.Close()
+	}
+}
+
+// Resources lists the resources.
+func (p *buntingProvider) Resources(context.Context) []func() resource.Resource {
+	return []func() resource.Resource{NewFlagResource, NewOverrideResource, NewKillSwitchResource}
+}
+
+// DataSources lists the data sources.
+func (p *buntingProvider) DataSources(context.Context) []func() datasource.DataSource {
+	return []func() datasource.DataSource{NewEvaluationDataSource, NewFlagDataSource, NewServerDataSource}
+}

@@ -1,0 +1,80 @@
+package provider
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+
+	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
+)
+
+// record is what private state knows of an object: what people should not see
+// change, and what a plan was made from.
+type record struct {
+	// OwnerID is the owner under which the object was written; "" before the
+	// first write after an import.
+	OwnerID string `json:"owner_id,omitempty"`
+	// Revision is the one that was read or written last. It goes with the next
+	// write, so that nothing is overwritten that no plan has shown. 0: none.
+	Revision int64 `json:"revision,omitempty"`
+	// TakeOver says that the object was imported and not written since.
+	TakeOver bool `json:"take_over,omitempty"`
+	// Incarnation is random for each create. It tells an object from one of the
+	// same name that is made while it is being replaced.
+	Incarnation string `json:"incarnation,omitempty"`
+	// Type is the type of an override's value, which its flag decides.
+	Type string `json:"type,omitempty"`
+}
+
+const recordKey = "object"
+
+// keeper is private state as the framework hands it out.
+type keeper interface {
+	GetKey(ctx context.Context, key string) ([]byte, diag.Diagnostics)
+	SetKey(ctx context.Context, key string, value []byte) diag.Diagnostics
+}
+
+// loadRecord reads the record; the zero record where there is none.
+func loadRecord(ctx context.Context, from keeper, diags *diag.Diagnostics) record {
+	var r record
+	text, problems := from.GetKey(ctx, recordKey)
+	diags.Append(problems...)
+	if len(text) == 0 {
+		return r
+	}
+	if err := json.Unmarshal(text, &r); err != nil {
+		diags.AddError("The state cannot be used", fmt.Sprintf("Its private part is damaged: %v. "+
+			"Remove the object from the state (terraform state rm) and import it again.", err))
+	}
+	return r
+}
+
+// save writes the record.
+func (r record) save(ctx context.Context, to keeper, diags *diag.Diagnostics) {
+	text, err := json.Marshal(r)
+	if err != nil {
+		diags.AddError("The state cannot be written", err.Error())
+		return
+	}
+	diags.Append(to.SetKey(ctx, recordKey, text)...)
+}
+
+// knownType gives the recorded type; 0 for none.
+func (r record) knownType() flag.Type {
+	typ, err := flag.ParseType(r.Type)
+	if err != nil {
+		return 0
+	}
+	return typ
+}
+
+// written gives the record after a write by the owner.
+func (r record) written(ownerID string, o flag.Object) record {
+	r.OwnerID, r.TakeOver = ownerID, false
+	if o != nil {
+		r.Revision = o.Stamp().Revision
+	}
+	return r
+}

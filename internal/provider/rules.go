@@ -1,0 +1,95 @@
+package provider
+
+import (
+	"context"
+
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+
+	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
+)
+
+// Rules across objects, told while planning. The server decides at apply; here
+// the same code warns as early as it can, from what this process has planned,
+// else from what the server has. Nothing of this ever gets into a planned value.
+
+// plan remembers a flag as this process has planned it.
+func (s *session) plan(d declaration) {
+	if s == nil || d.flag.Key == "" {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.planned[d.flag.Key] = d
+}
+
+func (s *session) plannedFlag(key flag.Key) (declaration, bool) {
+	if s == nil {
+		return declaration{}, false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d, ok := s.planned[key]
+	return d, ok
+}
+
+// typeOfWritten gives the type of a flag that this process has written; 0 for
+// any other.
+func (s *session) typeOfWritten(key flag.Key) flag.Type {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.types[key]
+}
+
+// checkOverride tells of an override that its flag does not allow. A flag that
+// is not there is fine: the same plan may create it. With ask, the server is
+// asked about a flag that this process has not planned.
+func (s *session) checkOverride(ctx context.Context, diags *diag.Diagnostics, o flag.Override, value writing, ask bool) {
+	d, planned := s.plannedFlag(o.FlagKey)
+	if planned {
+		err := breaks(o, value, d)
+		switch {
+		case err == nil:
+		case d.changing:
+			doubtful(diags, err, "The flag is changed by this same plan; if the server still refuses the override then, the apply stops here.")
+		default:
+			invalid(diags, err)
+		}
+		return
+	}
+	if !ask || s == nil || s.client == nil {
+		return
+	}
+	f, _, err := s.flag(ctx, o.FlagKey)
+	if err != nil || f == nil || f.Archived() {
+		return // the apply asks again, and tells
+	}
+	err = breaks(o, value, declaration{flag: *f, layerKnown: true, allowedKnown: true})
+	switch {
+	case err == nil:
+	case s.saw(flag.FlagRef(o.FlagKey)), s.ours(f.OwnerID):
+		doubtful(diags, err, "This configuration manages the flag and may change it in this same plan. Write flag_key = bunting_flag.NAME.key, so that the two are told apart.")
+	default:
+		invalid(diags, err)
+	}
+}
+
+// breaks says which rule of the flag the override breaks, as far as both are known.
+func breaks(o flag.Override, value writing, d declaration) error {
+	f := d.flag
+	if !d.layerKnown {
+		f.Layer = "unknown"
+	}
+	if !d.allowedKnown {
+		f.AllowedValues = nil
+	}
+	if value.absent() || value.unknown || f.Type == 0 {
+		o.State, o.Value = flag.Default, flag.Value{}
+		return o.ValidateFor(&f)
+	}
+	var err error
+	o.State = flag.Enabled
+	if o.Value, err = flag.ParseValue(f.Type, value.text); err != nil {
+		return inField("value", err)
+	}
+	return o.ValidateFor(&f)
+}

@@ -1,0 +1,251 @@
+package provider
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"sync"
+
+	"github.com/hashicorp/terraform-plugin-framework/datasource"
+	"github.com/hashicorp/terraform-plugin-framework/resource"
+	"github.com/hashicorp/terraform-plugin-log/tflog"
+
+	"github.com/bunting-flags/terraform-provider-bunting/internal/client"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
+)
+
+// session is a configured provider: the one way to its server, and what was seen
+// of the walk so far. Terraform configures the provider for each walk, and every
+// resource and data source of the walk shares the session.
+type session struct {
+	client    *client.Client
+	token     string // to keep it out of the log
+	workspace string
+	awaits    string // the setting without which there is no client yet
+
+	mu      sync.Mutex
+	seen    map[flag.Ref]bool        // read by a resource in this walk
+	made    map[flag.Ref]string      // created in this walk, by incarnation
+	types   map[flag.Key]flag.Type   // of flags written in this walk
+	planned map[flag.Key]declaration // flags planned in this walk
+}
+
+func newSession() *session {
+	return &session{
+		seen: map[flag.Ref]bool{}, made: map[flag.Ref]string{},
+		types: map[flag.Key]flag.Type{}, planned: map[flag.Key]declaration{},
+	}
+}
+
+// ready gives the client, or says why there is none: what was to be done reads
+// on from "cannot".
+func (s *session) ready(doing string) (*client.Client, error) {
+	switch {
+	case s == nil:
+		return nil, &client.Error{Kind: client.Config, Op: doing, Message: "The provider is not configured."}
+	case s.client == nil:
+		return nil, &client.Error{Kind: client.Config, Op: doing, Message: fmt.Sprintf(
+			"The provider's setting %s is not known yet while planning, so the server cannot be asked. Give it a value that is known while planning, or first apply what it comes from (terraform apply -target=…).", s.awaits)}
+	}
+	return s.client, nil
+}
+
+// flag reads a flag and its holds. A nil flag is proof that there is none.
+func (s *session) flag(ctx context.Context, key flag.Key) (*flag.Flag, []*flag.Hold, error) {
+	c, err := s.ready(fmt.Sprintf("read the flag %q", key))
+	if err != nil {
+		return nil, nil, err
+	}
+	return c.Flag(ctx, key)
+}
+
+// override reads an override. Nil is proof that there is none.
+func (s *session) override(ctx context.Context, key flag.Key, entity string) (*flag.Override, error) {
+	c, err := s.ready(fmt.Sprintf("read the override of %q for %q", key, entity))
+	if err != nil {
+		return nil, err
+	}
+	return c.Override(ctx, key, entity)
+}
+
+// holds reads all holds of a flag.
+func (s *session) holds(ctx context.Context, key flag.Key) ([]*flag.Hold, error) {
+	c, err := s.ready(fmt.Sprintf("read the holds of %q", key))
+	if err != nil {
+		return nil, err
+	}
+	return c.Holds(ctx, key)
+}
+
+// server gives the handshake and the endpoint that it was made with.
+func (s *session) server(ctx context.Context) (client.Server, string, error) {
+	c, err := s.ready("greet the server")
+	if err != nil {
+		return client.Server{}, "", err
+	}
+	server, err := c.Server(ctx)
+	return server, c.Endpoint(), err
+}
+
+// evaluate asks what a flag is for a caller, never at a revision older than
+// what this process has written.
+func (s *session) evaluate(ctx context.Context, q client.Question) (client.Evaluation, error) {
+	c, err := s.ready(fmt.Sprintf("evaluate %q", q.Key))
+	if err != nil {
+		return client.Evaluation{}, err
+	}
+	return c.Evaluate(ctx, q)
+}
+
+// write makes one change. A refusal is a *flag.Problem.
+func (s *session) write(ctx context.Context, change flag.Change) (client.Written, error) {
+	c, err := s.ready(fmt.Sprintf("%s %q", change.Op, change.Ref))
+	if err != nil {
+		return client.Written{}, err
+	}
+	ctx = tflog.MaskAllFieldValuesStrings(ctx, s.secrets()...)
+	tflog.Debug(ctx, "write", map[string]any{"op": change.Op.String(), "key": string(change.Ref.Key)})
+	written, err := c.Write(ctx, change)
+	if err != nil {
+		return client.Written{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f, ok := written.Object.(*flag.Flag); ok {
+		s.types[f.Key] = f.Type
+	}
+	return written, nil
+}
+
+func (s *session) secrets() []string {
+	if s.token == "" {
+		return nil
+	}
+	return []string{s.token}
+}
+
+// owner gives the owner id that goes with a write of the object, and whether the
+// write has to take the object over: after an import, or from ourselves under
+// another name, when the provider's workspace was set or changed.
+func (s *session) owner(r record) (ownerID string, takeOver bool) {
+	switch {
+	case s.workspace != "":
+		ownerID = flag.WorkspaceOwner(s.workspace)
+	case r.OwnerID != "":
+		ownerID = r.OwnerID
+	default:
+		ownerID = flag.ObjectOwner(rand.Text())
+	}
+	return ownerID, r.TakeOver || r.OwnerID != "" && r.OwnerID != ownerID
+}
+
+// ours reports whether an owner id is this configuration's own. Without a
+// workspace an object cannot tell the owners of its neighbours.
+func (s *session) ours(ownerID string) bool {
+	return s != nil && s.workspace != "" && ownerID == flag.WorkspaceOwner(s.workspace)
+}
+
+// create makes the change that creates the object, and gives its record and the
+// holds on its flag.
+func (s *session) create(ctx context.Context, o flag.Object) (record, []*flag.Hold, error) {
+	change := flag.Put(o)
+	change.Expected = new(int64)
+	change.OwnerID, _ = s.owner(record{})
+	written, err := s.write(ctx, change)
+	if err != nil {
+		return record{}, nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := record{Incarnation: rand.Text()}.written(change.OwnerID, written.Object)
+	s.made[o.Ref()] = r.Incarnation
+	return r, written.Holds, nil
+}
+
+// update replaces the object as the record knows it, and gives the new record
+// and the holds on its flag.
+func (s *session) update(ctx context.Context, o flag.Object, r record) (record, []*flag.Hold, error) {
+	change := flag.Put(o)
+	if r.Revision != 0 {
+		change.Expected = &r.Revision
+	}
+	change.OwnerID, change.TakeOver = s.owner(r)
+	written, err := s.write(ctx, change)
+	if err != nil {
+		return r, nil, err
+	}
+	return r.written(change.OwnerID, written.Object), written.Holds, nil
+}
+
+// remove takes the object away as the record knows it. It is done already where
+// the object is not there, and where it is not the one that was planned to go
+// but one that its own owner has made since: a replacement of the same name.
+func (s *session) remove(ctx context.Context, op flag.Op, ref flag.Ref, r record) error {
+	if s.wasReplaced(ref, r) {
+		return nil
+	}
+	change := flag.Change{Op: op, Ref: ref, OwnerID: r.OwnerID, TakeOver: r.TakeOver}
+	if change.OwnerID == "" {
+		change.OwnerID, _ = s.owner(r)
+	}
+	if r.Revision != 0 {
+		change.Expected = &r.Revision
+	}
+	_, err := s.write(ctx, change)
+	if p := asProblem(err); p != nil {
+		rewritten := p.Kind == flag.ProblemConflict && p.By != nil && p.By.OwnerID != "" && p.By.OwnerID == change.OwnerID
+		if p.Kind == flag.ProblemNotFound || rewritten {
+			return nil
+		}
+	}
+	return err
+}
+
+// wasReplaced reports whether this walk has made another object of the name. It
+// may have the same revision: a create adopts what is declared alike.
+func (s *session) wasReplaced(ref flag.Ref, r record) bool {
+	if s == nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	incarnation, made := s.made[ref]
+	return made && incarnation != r.Incarnation
+}
+
+// see remembers that a resource has read the object in this walk; saw asks.
+func (s *session) see(ref flag.Ref) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen[ref] = true
+}
+
+func (s *session) saw(ref flag.Ref) bool {
+	if s == nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.seen[ref]
+}
+
+// resourceBase takes the session from the provider; it is nil before the
+// provider is configured, as in `terraform validate`.
+type resourceBase struct{ session *session }
+
+// Configure is called by the framework before every operation.
+func (b *resourceBase) Configure(_ context.Context, req resource.ConfigureRequest, _ *resource.ConfigureResponse) {
+	if s, ok := req.ProviderData.(*session); ok {
+		b.session = s
+	}
+}
+
+// dataSourceBase is resourceBase for data sources.
+type dataSourceBase struct{ session *session }
+
+// Configure is called by the framework before every operation.
+func (b *dataSourceBase) Configure(_ context.Context, req datasource.ConfigureRequest, _ *datasource.ConfigureResponse) {
+	if s, ok := req.ProviderData.(*session); ok {
+		b.session = s
+	}
+}

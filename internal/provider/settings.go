@@ -1,0 +1,108 @@
+package provider
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/terraform-plugin-framework-timetypes/timetypes"
+	"github.com/hashicorp/terraform-plugin-framework/attr"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+
+	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
+)
+
+// providerModel is the provider's configuration.
+type providerModel struct {
+	Endpoint       types.String         `tfsdk:"endpoint"`
+	Token          types.String         `tfsdk:"token"`
+	Environment    types.String         `tfsdk:"environment"`
+	Workspace      types.String         `tfsdk:"workspace"`
+	ChangeNote     types.String         `tfsdk:"change_note"`
+	RequestTimeout timetypes.GoDuration `tfsdk:"request_timeout"`
+}
+
+// settings are the provider's configuration with the environment variables in
+// the places that it leaves empty.
+type settings struct {
+	endpoint, token, environment, workspace, changeNote string
+	requestTimeout                                      time.Duration // 0: the client's default
+	// awaits names the setting that is not known yet and without which the
+	// server cannot be asked; "" for none.
+	awaits string
+}
+
+// tokenFileVariable names a file that holds the token.
+const tokenFileVariable = "BUNTING_TOKEN_FILE"
+
+// readSettings reads the configuration, and the environment by lookup.
+func readSettings(m providerModel, lookup func(string) string, diags *diag.Diagnostics) settings {
+	s := settings{
+		endpoint:    setting(m.Endpoint, lookup("BUNTING_ENDPOINT")),
+		token:       setting(m.Token, lookup("BUNTING_TOKEN")),
+		environment: setting(m.Environment, lookup("BUNTING_ENVIRONMENT")),
+		workspace:   setting(m.Workspace, lookup("BUNTING_WORKSPACE")),
+		changeNote:  setting(m.ChangeNote, lookup("BUNTING_CHANGE_NOTE")),
+	}
+	switch {
+	case m.Endpoint.IsUnknown():
+		s.awaits = "endpoint"
+	case m.Token.IsUnknown():
+		s.awaits = "token"
+	case m.Environment.IsUnknown():
+		s.awaits = "environment" // a server of another name must not be read either
+	case s.endpoint == "":
+		diags.AddAttributeError(path.Root("endpoint"), "The endpoint is missing",
+			"endpoint is not set, so there is no flag server to ask. Set endpoint, or the environment variable BUNTING_ENDPOINT, to a base URL like \"https://flags.example.com\".")
+	}
+	if file := lookup(tokenFileVariable); s.token == "" && !m.Token.IsUnknown() && file != "" {
+		s.token = readTokenFile(file, diags)
+	}
+	s.token = strings.TrimSpace(s.token) // as file("bunting.token") reads it
+	if s.workspace != "" {
+		if err := flag.ValidateOwnerID(flag.WorkspaceOwner(s.workspace)); err != nil {
+			invalid(diags, inField("workspace", err))
+		}
+	}
+	s.requestTimeout = readTimeoutSetting(m.RequestTimeout, lookup("BUNTING_REQUEST_TIMEOUT"), diags)
+	return s
+}
+
+// setting gives what is configured, else what the environment says. An unknown
+// setting is not filled from the environment: it is going to be something else.
+func setting(configured types.String, environment string) string {
+	if configured.IsNull() {
+		return environment
+	}
+	return configured.ValueString()
+}
+
+func readTokenFile(file string, diags *diag.Diagnostics) string {
+	text, err := os.ReadFile(file) //nolint:gosec // The user names the file.
+	if err != nil {
+		diags.AddAttributeError(path.Root("token"), "The token cannot be read",
+			fmt.Sprintf("%s names a file that cannot be read: %v. Name a file with a token in it, or set BUNTING_TOKEN.", tokenFileVariable, err))
+	}
+	return string(text)
+}
+
+func readTimeoutSetting(configured timetypes.GoDuration, environment string, diags *diag.Diagnostics) time.Duration {
+	text := environment
+	if !isNothing(configured) {
+		text = configured.ValueString()
+	}
+	if text == "" {
+		return 0
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d <= 0 {
+		diags.AddAttributeError(path.Root("request_timeout"), "Invalid request_timeout",
+			fmt.Sprintf("request_timeout is %q, not a duration of more than 0. Write one like \"10s\" (in the configuration, or in BUNTING_REQUEST_TIMEOUT).", text))
+	}
+	return d
+}
+
+func isNothing(v attr.Value) bool { return v.IsNull() || v.IsUnknown() }
