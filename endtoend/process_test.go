@@ -1,0 +1,74 @@
+package endtoend
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+)
+
+// commandDeadline is how long one command may take: many times what it needs on a busy machine with two cores.
+const commandDeadline = 90 * time.Second
+
+// output is what a command printed and how it ended.
+type output struct {
+	text   string // stdout and stderr, as a terminal shows them
+	stdout string
+	code   int
+}
+
+// says fails the test unless the output has every text.
+func (o output) says(t *testing.T, texts ...string) {
+	t.Helper()
+	// Terraform breaks lines and draws a border, wherever a text has its spaces.
+	flat := flatten(o.text)
+	for _, text := range texts {
+		if !strings.Contains(flat, flatten(text)) {
+			t.Errorf("the output does not say %q:\n%s", text, o.text)
+		}
+	}
+}
+
+// flatten gives the words of a text, without line breaks and Terraform's borders.
+func flatten(text string) string {
+	return strings.Join(strings.Fields(strings.NewReplacer("│", " ", "╷", " ", "╵", " ").Replace(text)), " ")
+}
+
+// command makes a command in a folder, with nothing of our own environment but what every program needs.
+func command(t *testing.T, dir string, env map[string]string, name string, args ...string) *exec.Cmd {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), commandDeadline)
+	t.Cleanup(cancel)
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = dir
+	// Interrupted, Terraform ends its plugins.
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 10 * time.Second
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "TMPDIR=" + os.TempDir()}
+	for name, value := range env {
+		cmd.Env = append(cmd.Env, name+"="+value)
+	}
+	return cmd
+}
+
+// finish runs a command to its end.
+func finish(t *testing.T, cmd *exec.Cmd) output {
+	t.Helper()
+	var all, stdout bytes.Buffer
+	both := &lockedWriter{w: &all}
+	cmd.Stdout = tee{both, &stdout}
+	cmd.Stderr = both
+	err := cmd.Run()
+	var ended *exec.ExitError
+	if err != nil && !errors.As(err, &ended) {
+		t.Fatalf("run %s: %v", strings.Join(cmd.Args, " "), err)
+	}
+	if !cmd.ProcessState.Exited() {
+		t.Fatalf("%s did not end within %s:\n%s", strings.Join(cmd.Args, " "), commandDeadline, all.String())
+	}
+	return output{text: all.String(), stdout: stdout.String(), code: cmd.ProcessState.ExitCode()}
+}

@@ -1,0 +1,242 @@
+package endtoend
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// readyDeadline is how long a server may take to answer its first request.
+const readyDeadline = 30 * time.Second
+
+// server is a running `bunting serve` in a folder of its own.
+type server struct {
+	dir      string // database, token and log
+	endpoint string
+	token    string // the admin token of the first start
+	args     []string
+
+	cmd    *exec.Cmd
+	exited chan struct{} // closed when the process has ended
+}
+
+// startServer starts a server on a free port with a database in a folder of its own. It ends with the test.
+func startServer(t *testing.T, args ...string) *server {
+	t.Helper()
+	s := &server{dir: t.TempDir(), args: args}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the server's log:\n%s", s.log(t))
+		}
+	})
+	s.start(t)
+	s.token = strings.TrimSpace(readFile(t, filepath.Join(s.dir, "bunting.token")))
+	return s
+}
+
+// start starts the server, anew after it was killed, on whatever port is free.
+func (s *server) start(t *testing.T) {
+	t.Helper()
+	ready := filepath.Join(s.dir, "ready.json")
+	if err := os.Remove(ready); err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	log, err := os.OpenFile(filepath.Join(s.dir, "server.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+
+	s.cmd = exec.Command(program(t, "bunting"), append([]string{"serve", "--listen", "127.0.0.1:0", "--ready-file", ready}, s.args...)...)
+	s.cmd.Dir, s.cmd.Stdout, s.cmd.Stderr = s.dir, log, log
+	s.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir}
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	s.exited = make(chan struct{})
+	go func(cmd *exec.Cmd, exited chan struct{}) {
+		_ = cmd.Wait()
+		close(exited)
+	}(s.cmd, s.exited)
+	t.Cleanup(func() { s.stop(t, syscall.SIGKILL) })
+
+	var info struct {
+		Endpoint string `json:"endpoint"`
+	}
+	look := time.NewTicker(10 * time.Millisecond)
+	defer look.Stop()
+	deadline := time.After(readyDeadline)
+	for {
+		if text, err := os.ReadFile(ready); err == nil {
+			if err := json.Unmarshal(text, &info); err != nil {
+				t.Fatalf("the ready file is no JSON object: %v\n%s", err, text)
+			}
+			break
+		}
+		select {
+		case <-look.C:
+		case <-s.exited:
+			t.Fatalf("the server ended before it was ready:\n%s", s.log(t))
+		case <-deadline:
+			t.Fatalf("the server was not ready within %s:\n%s", readyDeadline, s.log(t))
+		}
+	}
+	s.endpoint = info.Endpoint
+}
+
+// stop sends the signal, waits for the server's end and gives its exit code, -1 when the signal ended it.
+func (s *server) stop(t *testing.T, signal os.Signal) int {
+	t.Helper()
+	_ = s.cmd.Process.Signal(signal)
+	select {
+	case <-s.exited:
+	case <-time.After(readyDeadline):
+		_ = s.cmd.Process.Kill()
+		t.Errorf("the server did not end within %s of %s", readyDeadline, signal)
+		<-s.exited
+	}
+	return s.cmd.ProcessState.ExitCode()
+}
+
+// log gives what the server printed, all starts together.
+func (s *server) log(t *testing.T) string {
+	t.Helper()
+	return readFile(t, filepath.Join(s.dir, "server.log"))
+}
+
+// bunting runs an operator's command with the token.
+func (s *server) bunting(t *testing.T, token string, args ...string) output {
+	t.Helper()
+	env := map[string]string{"BUNTING_ENDPOINT": s.endpoint, "BUNTING_TOKEN": token}
+	return finish(t, command(t, t.TempDir(), env, program(t, "bunting"), args...))
+}
+
+// operate runs an operator's command that must go well.
+func (s *server) operate(t *testing.T, token string, args ...string) output {
+	t.Helper()
+	out := s.bunting(t, token, args...)
+	if out.code != 0 {
+		t.Fatalf("bunting %s ended with %d:\n%s", strings.Join(args, " "), out.code, out.text)
+	}
+	return out
+}
+
+// newToken makes a token of the scopes, named as on the wire.
+func (s *server) newToken(t *testing.T, name string, scopes ...string) string {
+	t.Helper()
+	status, answer := s.call(t, s.token, "bunting.v1.FlagAdminService/CreateToken", map[string]any{"name": name, "scopes": scopes})
+	secret, _ := answer["secret"].(string)
+	if status != http.StatusOK || secret == "" {
+		t.Fatalf("make the token %q: %d %v", name, status, answer)
+	}
+	return secret
+}
+
+// call asks the server as any program can: plain JSON by POST.
+func (s *server) call(t *testing.T, token, method string, body map[string]any) (int, map[string]any) {
+	t.Helper()
+	text, err := json.Marshal(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	status, raw := s.post(t, token, method, "application/json", text)
+	var answer map[string]any
+	if err := json.Unmarshal(raw, &answer); err != nil {
+		t.Fatalf("%s answered %d and no JSON: %v\n%s", method, status, err, raw)
+	}
+	return status, answer
+}
+
+// post sends a message as it is and gives the answer as it is.
+func (s *server) post(t *testing.T, token, method, contentType string, body []byte) (int, []byte) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.endpoint+"/"+method, bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", contentType)
+	if token != "" {
+		request.Header.Set("Authorization", "Bearer "+token)
+	}
+	client := http.Client{Timeout: commandDeadline, Transport: &http.Transport{DisableKeepAlives: true}}
+	response, err := client.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	answer, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, answer
+}
+
+// evaluate gives value and source of a flag for an entity: "true GLOBAL".
+func (s *server) evaluate(t *testing.T, key, entity string) string {
+	t.Helper()
+	status, answer := s.call(t, s.token, "pbflags.v1.FlagEvaluatorService/Evaluate", map[string]any{"flagId": key, "entityId": entity})
+	if status != http.StatusOK {
+		t.Fatalf("evaluate %s: %d %v", key, status, answer)
+	}
+	source, _ := answer["source"].(string)
+	value, _ := answer["value"].(map[string]any)
+	for _, v := range value { // it has one member, named after its type
+		return fmt.Sprint(v) + " " + strings.TrimPrefix(source, "EVALUATION_SOURCE_")
+	}
+	return "nothing"
+}
+
+// revision gives the number of the server's present revision.
+func (s *server) revision(t *testing.T) string {
+	t.Helper()
+	_, answer := s.call(t, s.token, "bunting.v1.FlagAdminService/GetServer", map[string]any{})
+	revision, _ := answer["revision"].(map[string]any)
+	number, _ := revision["number"].(string)
+	if number == "" {
+		t.Fatalf("the server tells no revision: %v", answer)
+	}
+	return number
+}
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// lockedWriter lets stdout and stderr be written to one buffer.
+type lockedWriter struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (l *lockedWriter) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(p)
+}
+
+// tee writes to each in turn.
+type tee []io.Writer
+
+func (ws tee) Write(p []byte) (int, error) {
+	for _, w := range ws {
+		if n, err := w.Write(p); err != nil {
+			return n, err
+		}
+	}
+	return len(p), nil
+}

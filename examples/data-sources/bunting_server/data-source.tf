@@ -1,0 +1,5 @@
+data "bunting_server" "this" {}
+
+output "environment" {
+  value = data.bunting_server.this.environment
+}
