@@ -83,8 +83,8 @@ func TestTheDomainDoesNoInputOrOutput(t *testing.T) {
 }
 
 type goPackage struct {
-	ImportPath string
-	Imports    []string
+	ImportPath string   `json:"ImportPath"` //nolint:tagliatelle // As go list writes it.
+	Imports    []string `json:"Imports"`    //nolint:tagliatelle // As go list writes it.
 }
 
 func list(t *testing.T, args ...string) []goPackage {
