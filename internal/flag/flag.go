@@ -178,6 +178,10 @@ func (f *Flag) validateRest() error {
 
 // checkValue checks a value of this flag or of one of its overrides.
 func (f *Flag) checkValue(field string, v Value) error {
+	if v.Type() == JSON && v.Text() == "null" {
+		// A configuration has no word for it: there null means that nothing is said.
+		return Invalid(field, "is null. Leave the value out instead of writing null; inside a list or an object null is fine.")
+	}
 	if v.Type() != f.Type {
 		return invalidf(field, "is %s (%s), but the flag is of type %s. Write a value of that type, or change the flag's type.", v.Type(), shorten(v.JSON()), f.Type)
 	}

@@ -12,6 +12,10 @@ import (
 
 func TestValidateFlag(t *testing.T) {
 	t.Parallel()
+	null, err := flag.JSONValue("null")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, row := range []struct {
 		edit  func(*flag.Flag)
 		wrong string
@@ -22,6 +26,7 @@ func TestValidateFlag(t *testing.T) {
 		{func(f *flag.Flag) { f.Key = "a b" }, `key "a b" has ' ' at byte 2`},
 		{func(f *flag.Flag) { f.Type = 0 }, `type is missing.`},
 		{func(f *flag.Flag) { f.Default = flag.Value{} }, `default_value is missing.`},
+		{func(f *flag.Flag) { f.Type, f.Default, f.Value = flag.JSON, null, flag.Value{} }, `default_value is null. Leave the value out instead of writing null`},
 		{func(f *flag.Flag) { f.State = 3 }, `enabled is neither true nor false.`},
 		{func(f *flag.Flag) { f.Default = flag.IntValue(3) }, `default_value is int (3), but the flag is of type string.`},
 		{func(f *flag.Flag) { f.Value = flag.BoolValue(true) }, `value is bool (true), but the flag is of type string.`},

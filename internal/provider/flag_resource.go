@@ -98,7 +98,7 @@ func (r *flagResource) Schema(ctx context.Context, _ resource.SchemaRequest, res
 				Optional:            true,
 			},
 			"on_destroy": schema.StringAttribute{
-				MarkdownDescription: "What destroying does: `archive` (the default) ends the declaration and lets callers keep what the flag served; `delete` removes the flag with its overrides; `keep` leaves it on the server as it is. Declaring an archived key again restores it.",
+				MarkdownDescription: "What destroying does: `archive` (the default) ends the declaration and lets callers keep what the flag served; `delete` removes the flag with its overrides; `keep` leaves it on the server as it is. What counts is what was applied last. Declaring an archived key again restores it.",
 				Optional:            true,
 				Computed:            true,
 				Default:             stringdefault.StaticString(destroyArchive),
@@ -200,6 +200,10 @@ func (r *flagResource) planUpdate(ctx context.Context, config, plan, state *flag
 	if d.newType || !plan.Key.Equal(state.Key) {
 		refuseProtected(&resp.Diagnostics, state, "replaced")
 	}
+	if d.newType && plan.Key.Equal(state.Key) && state.OnDestroy.ValueString() == destroyKeep {
+		resp.Diagnostics.AddAttributeError(path.Root("on_destroy"), fmt.Sprintf("Flag %q cannot be replaced", state.Key.ValueString()),
+			"on_destroy is \"keep\", so the flag of the old type would stay, and its key would not be free for one of the new type. Set on_destroy = \"archive\" or \"delete\" and apply that first.")
+	}
 	if config.Type.IsUnknown() {
 		plan.Type = types.StringUnknown()
 	}
@@ -231,16 +235,16 @@ func (r *flagResource) tellNewType(diags *diag.Diagnostics, state *flagModel, ty
 			fmt.Sprintf("type is %s now, but the flag is of type %s, and the plan did not show that it would be replaced: a value became known only during apply, or the plan was made without refreshing. Plan again (with refresh) and apply that.", typ, prior))
 		return
 	}
-	becomes := "Its overrides stay"
+	becomes := fmt.Sprintf("Its overrides stay on the server as values of type %s, and are passed over until they are set anew with values of the new type.", prior)
 	if state.OnDestroy.ValueString() == destroyDelete {
-		becomes = "Its overrides are deleted with it (on_destroy = \"delete\"), unless they stay"
+		becomes = "Its overrides are deleted with it (on_destroy = \"delete\"); those of this configuration are planned anew by the next plan."
 	}
 	to := "another"
 	if typ != 0 {
 		to = typ.String()
 	}
 	diags.AddAttributeWarning(path.Root("type"), fmt.Sprintf("Flag %q is replaced: its type changes from %s to %s", key, prior, to),
-		becomes+fmt.Sprintf(" on the server as values of type %s and are passed over until they are set anew with values of the new type.", prior))
+		becomes)
 }
 
 // equal reports whether two models say the same.
@@ -387,11 +391,18 @@ func (r *flagResource) Delete(ctx context.Context, req resource.DeleteRequest, r
 	ctx, cancel := deadline(ctx, &resp.Diagnostics, state.Timeouts.Delete, writeTimeout)
 	defer cancel()
 	kept := loadRecord(ctx, req.Private, &resp.Diagnostics)
-	refuseProtected(&resp.Diagnostics, &state, "destroyed")
 	if resp.Diagnostics.HasError() {
 		return
 	}
 	key := flag.Key(state.Key.ValueString())
+	if state.DeletionProtection.ValueBool() {
+		// Protected is the flag, not the record of it that a replacement left over.
+		if f, _, err := r.session.flag(ctx, key); err == nil && f != nil && kept.replacedBy(f) {
+			return
+		}
+		refuseProtected(&resp.Diagnostics, &state, "destroyed")
+		return
+	}
 	op, doing := flag.ArchiveFlag, "archive"
 	switch state.OnDestroy.ValueString() {
 	case destroyKeep:
@@ -399,7 +410,7 @@ func (r *flagResource) Delete(ctx context.Context, req resource.DeleteRequest, r
 	case destroyDelete:
 		op, doing = flag.DeleteFlag, "delete"
 	}
-	if err := r.session.remove(ctx, op, flag.FlagRef(key), kept); err != nil {
+	if err := r.session.destroy(ctx, op, flag.FlagRef(key), kept); err != nil {
 		operation{doing: fmt.Sprintf("%s the flag %q", doing, key)}.failed(&resp.Diagnostics, err)
 	}
 }

@@ -121,7 +121,7 @@ func (r *killSwitchResource) Schema(ctx context.Context, _ resource.SchemaReques
 				Optional:            true,
 			},
 			"release_on_destroy": schema.BoolAttribute{
-				MarkdownDescription: "Whether destroying an engaged kill switch releases its hold. By default (`false`) that is refused, because it would switch the feature back on: apply `engaged = false` first.",
+				MarkdownDescription: "Whether destroying an engaged kill switch releases its hold. By default (`false`) that is refused, because it would switch the feature back on: apply `engaged = false` first. What counts is what was applied last.",
 				Optional:            true,
 				Computed:            true,
 				Default:             booldefault.StaticBool(false),
@@ -210,7 +210,10 @@ func (r *killSwitchResource) ModifyPlan(ctx context.Context, req resource.Modify
 		if rest.equal(&state) {
 			plan = rest
 		}
-	} else if plan.Engaged.ValueBool() && !plan.ExpiresAt.IsUnknown() {
+	}
+	// A hold whose time has come is not at fault; one that is to be placed is.
+	stood := update && state.Engaged.ValueBool() && sameTime(plan.ExpiresAt, state.ExpiresAt)
+	if plan.Engaged.ValueBool() && !plan.ExpiresAt.IsUnknown() && !stood {
 		if err := flag.ValidateExpiry(plan.hold(&resp.Diagnostics).ExpiresAt, time.Now()); err != nil {
 			invalid(&resp.Diagnostics, err)
 		}
@@ -359,7 +362,7 @@ func (r *killSwitchResource) Read(ctx context.Context, req resource.ReadRequest,
 		resp.State.RemoveResource(ctx) // there is nothing to import
 		return
 	}
-	r.takeOver(&state, kept, own, &resp.Diagnostics)
+	r.showOwn(&state, kept, own, &resp.Diagnostics)
 	state.show(holds)
 	if state.ReleaseOnDestroy.IsNull() {
 		state.ReleaseOnDestroy = types.BoolValue(false)
@@ -377,9 +380,9 @@ func (r *killSwitchResource) Read(ctx context.Context, req resource.ReadRequest,
 	kept.save(ctx, resp.Private, &resp.Diagnostics)
 }
 
-// takeOver takes the switch's own hold into the state: whether there is one, and
+// showOwn takes the switch's own hold into the state: whether there is one, and
 // what it says.
-func (r *killSwitchResource) takeOver(state *killSwitchModel, kept record, own *flag.Hold, diags *diag.Diagnostics) {
+func (r *killSwitchResource) showOwn(state *killSwitchModel, kept record, own *flag.Hold, diags *diag.Diagnostics) {
 	switch {
 	case own == nil && state.Engaged.ValueBool():
 		diags.AddWarning(fmt.Sprintf("The kill switch of flag %q was released elsewhere", state.FlagKey.ValueString()),
@@ -455,11 +458,16 @@ func (r *killSwitchResource) Delete(ctx context.Context, req resource.DeleteRequ
 	if resp.Diagnostics.HasError() || !state.Engaged.ValueBool() {
 		return
 	}
+	if holds, err := r.session.holds(ctx, state.ref().Key); err == nil {
+		if own, _ := split(holds, state.ref().ID); own != nil && kept.replacedBy(own) {
+			return
+		}
+	}
 	r.refuseEngaged(ctx, &resp.Diagnostics, &state, "destroy")
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	if err := r.session.remove(ctx, flag.ReleaseHold, state.ref(), kept); err != nil {
+	if err := r.session.destroy(ctx, flag.ReleaseHold, state.ref(), kept); err != nil {
 		operation{doing: "release " + state.name()}.failed(&resp.Diagnostics, err)
 	}
 }

@@ -305,7 +305,7 @@ func (r *overrideResource) Delete(ctx context.Context, req resource.DeleteReques
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	if err := r.session.remove(ctx, flag.RemoveOverride, state.ref(), kept); err != nil {
+	if err := r.session.destroy(ctx, flag.RemoveOverride, state.ref(), kept); err != nil {
 		operation{doing: "remove " + state.name()}.failed(&resp.Diagnostics, err)
 	}
 }

@@ -21,9 +21,6 @@ type record struct {
 	Revision int64 `json:"revision,omitempty"`
 	// TakeOver says that the object was imported and not written since.
 	TakeOver bool `json:"take_over,omitempty"`
-	// Incarnation is random for each create. It tells an object from one of the
-	// same name that is made while it is being replaced.
-	Incarnation string `json:"incarnation,omitempty"`
 	// Type is the type of an override's value, which its flag decides.
 	Type string `json:"type,omitempty"`
 }
@@ -68,6 +65,14 @@ func (r record) knownType() flag.Type {
 		return 0
 	}
 	return typ
+}
+
+// replacedBy reports whether the object is not the one of the record, but one of
+// the same name that its owner has written since: what takes its place when it is
+// replaced.
+func (r record) replacedBy(o flag.Object) bool {
+	by := o.Stamp()
+	return r.OwnerID != "" && by.OwnerID == r.OwnerID && o.Manager() == r.OwnerID && by.Revision != r.Revision
 }
 
 // written gives the record after a write by the owner.

@@ -66,8 +66,8 @@ func (s *session) checkOverride(ctx context.Context, diags *diag.Diagnostics, o 
 	err = breaks(o, value, declaration{flag: *f, layerKnown: true, allowedKnown: true})
 	switch {
 	case err == nil:
-	case s.saw(flag.FlagRef(o.FlagKey)), s.ours(f.OwnerID):
-		doubtful(diags, err, "This configuration manages the flag and may change it in this same plan. Write flag_key = bunting_flag.NAME.key, so that the two are told apart.")
+	case s.mayBeOurs(f.OwnerID):
+		doubtful(diags, err, "This configuration may manage the flag, and change it in this same plan. Write flag_key = bunting_flag.NAME.key, so that the two are told apart.")
 	default:
 		invalid(diags, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/hashicorp/terraform-plugin-framework/datasource"
@@ -25,14 +26,13 @@ type session struct {
 
 	mu      sync.Mutex
 	seen    map[flag.Ref]bool        // read by a resource in this walk
-	made    map[flag.Ref]string      // created in this walk, by incarnation
 	types   map[flag.Key]flag.Type   // of flags written in this walk
 	planned map[flag.Key]declaration // flags planned in this walk
 }
 
 func newSession() *session {
 	return &session{
-		seen: map[flag.Ref]bool{}, made: map[flag.Ref]string{},
+		seen:  map[flag.Ref]bool{},
 		types: map[flag.Key]flag.Type{}, planned: map[flag.Key]declaration{},
 	}
 }
@@ -145,6 +145,14 @@ func (s *session) ours(ownerID string) bool {
 	return s != nil && s.workspace != "" && ownerID == flag.WorkspaceOwner(s.workspace)
 }
 
+// mayBeOurs reports whether this configuration may manage what the owner id says.
+func (s *session) mayBeOurs(ownerID string) bool {
+	if s == nil || s.workspace != "" {
+		return s.ours(ownerID)
+	}
+	return strings.HasPrefix(ownerID, flag.ObjectOwner(""))
+}
+
 // create makes the change that creates the object, and gives its record and the
 // holds on its flag.
 func (s *session) create(ctx context.Context, o flag.Object) (record, []*flag.Hold, error) {
@@ -155,11 +163,7 @@ func (s *session) create(ctx context.Context, o flag.Object) (record, []*flag.Ho
 	if err != nil {
 		return record{}, nil, err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r := record{Incarnation: rand.Text()}.written(change.OwnerID, written.Object)
-	s.made[o.Ref()] = r.Incarnation
-	return r, written.Holds, nil
+	return record{}.written(change.OwnerID, written.Object), written.Holds, nil
 }
 
 // update replaces the object as the record knows it, and gives the new record
@@ -177,13 +181,20 @@ func (s *session) update(ctx context.Context, o flag.Object, r record) (record, 
 	return r.written(change.OwnerID, written.Object), written.Holds, nil
 }
 
-// remove takes the object away as the record knows it. It is done already where
-// the object is not there, and where it is not the one that was planned to go
-// but one that its own owner has made since: a replacement of the same name.
-func (s *session) remove(ctx context.Context, op flag.Op, ref flag.Ref, r record) error {
-	if s.wasReplaced(ref, r) {
+// destroy is remove for an object that goes from the state: it is done too where
+// the object is not the one that was planned to go, but one that its own owner
+// has written since. That is a replacement of the same name.
+func (s *session) destroy(ctx context.Context, op flag.Op, ref flag.Ref, r record) error {
+	err := s.remove(ctx, op, ref, r)
+	if p := asProblem(err); p != nil && p.Kind == flag.ProblemConflict && p.By != nil && r.OwnerID != "" && p.By.OwnerID == r.OwnerID {
 		return nil
 	}
+	return err
+}
+
+// remove takes the object away as the record knows it. It is done already where
+// the object is not there.
+func (s *session) remove(ctx context.Context, op flag.Op, ref flag.Ref, r record) error {
 	change := flag.Change{Op: op, Ref: ref, OwnerID: r.OwnerID, TakeOver: r.TakeOver}
 	if change.OwnerID == "" {
 		change.OwnerID, _ = s.owner(r)
@@ -192,25 +203,10 @@ func (s *session) remove(ctx context.Context, op flag.Op, ref flag.Ref, r record
 		change.Expected = &r.Revision
 	}
 	_, err := s.write(ctx, change)
-	if p := asProblem(err); p != nil {
-		rewritten := p.Kind == flag.ProblemConflict && p.By != nil && p.By.OwnerID != "" && p.By.OwnerID == change.OwnerID
-		if p.Kind == flag.ProblemNotFound || rewritten {
-			return nil
-		}
+	if p := asProblem(err); p != nil && p.Kind == flag.ProblemNotFound {
+		return nil
 	}
 	return err
-}
-
-// wasReplaced reports whether this walk has made another object of the name. It
-// may have the same revision: a create adopts what is declared alike.
-func (s *session) wasReplaced(ref flag.Ref, r record) bool {
-	if s == nil {
-		return false
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	incarnation, made := s.made[ref]
-	return made && incarnation != r.Incarnation
 }
 
 // see remembers that a resource has read the object in this walk; saw asks.

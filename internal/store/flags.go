@@ -25,7 +25,7 @@ func (j *judge) putFlag(c flag.Change) ([]flag.Edit, *flag.Problem) {
 	case creates(c) && have.Archived():
 		return write(&want), nil // declaring an archived flag restores it
 	case creates(c) && adopts(c, have, want.SameDefinition(have)):
-		return nil, nil
+		return write(&want), nil
 	case creates(c):
 		return nil, flagExists(c, have, want.SameDefinition(have))
 	}
@@ -91,7 +91,9 @@ func (j *judge) deleteFlag(c flag.Change) ([]flag.Edit, *flag.Problem) {
 		return nil, p
 	}
 	for h := range j.state.HoldsOf(have.Key) {
-		if own := c.OwnerID != "" && h.OwnerID == c.OwnerID; h.StandsAt(j.batch.Now) && !own {
+		// The owner's own hold too: deleted and made anew, as a replacement does,
+		// the flag would be switched on, and nobody would have asked for that.
+		if h.StandsAt(j.batch.Now) {
 			return nil, held(h)
 		}
 	}

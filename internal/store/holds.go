@@ -44,7 +44,7 @@ func (j *judge) placeHold(c flag.Change) ([]flag.Edit, *flag.Problem) {
 	if p := j.mayReplace(c, have, want.SameDefinition(have)); p != nil {
 		return nil, p
 	}
-	if want.OwnerID == have.OwnerID && want.SameDefinition(have) {
+	if want.OwnerID == have.OwnerID && want.SameDefinition(have) && !creates(c) {
 		return nil, nil
 	}
 	if want.ExpiresAt.Equal(have.ExpiresAt) {

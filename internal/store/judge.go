@@ -233,7 +233,9 @@ func checkID(ref flag.Ref) error {
 func creates(c flag.Change) bool { return c.Expected != nil && *c.Expected == 0 }
 
 // adopts reports whether a create meets what its own owner made before: an
-// apply whose answer was lost is run again.
+// apply whose answer was lost is run again, or a replacement is made before the
+// old object is destroyed. Adopting writes the object anew: whoever still wants
+// to remove the version before is told that it is gone.
 func adopts(c flag.Change, have flag.Object, same bool) bool {
 	return same && c.OwnerID != "" && have.Manager() == c.OwnerID
 }

@@ -33,7 +33,7 @@ func (j *judge) setOverride(c flag.Change) ([]flag.Edit, *flag.Problem) {
 	case have == nil:
 		return write(&want), nil
 	case creates(c) && adopts(c, have, want.SameDefinition(have)):
-		return nil, nil
+		return write(&want), nil
 	case creates(c):
 		return nil, overrideExists(c, have, want.SameDefinition(have))
 	}

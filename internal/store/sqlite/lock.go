@@ -51,10 +51,17 @@ func acquire(ctx context.Context, database string) (_ *fileLock, err error) {
 		return nil, err
 	}
 	if l.tx, err = l.db.Conn(ctx); err == nil {
-		_, err = l.tx.ExecContext(ctx, "BEGIN EXCLUSIVE")
+		// Of a file that may only be read, SQLite makes BEGIN EXCLUSIVE a reader's
+		// beginning, which keeps nobody out. The table, never committed, tells.
+		_, err = l.tx.ExecContext(ctx, "BEGIN EXCLUSIVE; CREATE TABLE held (x)")
 	}
-	if failure, ok := errors.AsType[*sqlite.Error](err); ok && failure.Code()&0xff == lib.SQLITE_BUSY {
-		return nil, fmt.Errorf("another bunting server has it open (%s is locked). Stop that one first, or name another file with --database sqlite:PATH", l.path)
+	if failure, ok := errors.AsType[*sqlite.Error](err); ok {
+		switch failure.Code() & 0xff {
+		case lib.SQLITE_BUSY:
+			return nil, fmt.Errorf("another bunting server has it open (%s is locked). Stop that one first, or name another file with --database sqlite:PATH", l.path)
+		case lib.SQLITE_CANTOPEN, lib.SQLITE_READONLY, lib.SQLITE_PERM, lib.SQLITE_AUTH:
+			return nil, fmt.Errorf("this user may not open its lock file %s. Another user may have made it, as when bunting ran once as root: start bunting as that user, or give the database and the files beside it (-lock, -wal, -shm) to this one: %w", l.path, err)
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("lock %s: %w", l.path, err)

@@ -104,6 +104,45 @@ func TestReadOnly(t *testing.T) {
 	}
 }
 
+// TestALockFileOfAnotherUser begins after somebody ran the server once as
+// another user: the database was given to the right one, its lock file was not.
+func TestALockFileOfAnotherUser(t *testing.T) {
+	for _, mode := range []os.FileMode{0o000, 0o444} {
+		folder, err := os.MkdirTemp("", "bunting-lock-") //nolint:usetesting // Into t.TempDir nobody but its maker may look.
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := os.RemoveAll(folder); err != nil {
+				t.Error(err)
+			}
+		})
+		program := copyOf(t, itself(t), filepath.Join(folder, "program"))
+		path := filepath.Join(folder, "bunting.db")
+		copyOf(t, made(t), path)
+		if err := os.WriteFile(path+"-lock", nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(path+"-lock", mode); err != nil {
+			t.Fatal(err)
+		}
+		cmd := startChild(t.Context(), program, "open", path)
+		cmd.Dir = folder
+		if os.Geteuid() == 0 {
+			for _, name := range []string{folder, path} { // the lock file stays root's
+				if err := os.Chown(name, nobody, nobody); err != nil {
+					t.Fatal(err)
+				}
+			}
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+		}
+		output, err := cmd.CombinedOutput()
+		if err == nil || !strings.Contains(string(output), "this user may not open its lock file "+path+"-lock") || !strings.Contains(string(output), "start bunting as that user, or give") {
+			t.Errorf("mode %o: %s (%v)", mode, output, err)
+		}
+	}
+}
+
 // copyOf copies a file to one that everybody may run.
 func copyOf(t *testing.T, from, to string) string {
 	t.Helper()

@@ -244,4 +244,15 @@ func testScopes(t *testing.T, open Opener) {
 			wantSame(t, "content", content(w.snapshot()), content(before))
 		})
 	}
+	// An owner id is no secret: it must not stand in for the scope.
+	t.Run("write may not lift a hold by deleting its flag", func(t *testing.T) {
+		w := &world{t: t, s: w.s, now: w.now}
+		w.must(ci, of(payments, flag.Put(aFlag("in/held"))), of(payments, flag.Put(aHold("in/held", "terraform"))))
+		before := w.snapshot()
+		deletion := of(payments, change(flag.DeleteFlag, flag.FlagRef("in/held")))
+		if r := w.apply(wanda, deletion).Results[0]; r.Status != flag.Refused || r.Problem.Kind != flag.ProblemHeld {
+			t.Errorf("%s, want it refused", told(r))
+		}
+		wantSame(t, "content", content(w.snapshot()), content(before))
+	})
 }

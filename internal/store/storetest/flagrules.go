@@ -23,7 +23,7 @@ var putFlagRules = []rule{
 	{name: "same, as read", given: []act{put()}, when: put().expecting(asRead), want: unchanged},
 	{name: "same, outdated", given: []act{put(), differs()}, when: differs().expecting(outdated), want: refused(flag.ProblemConflict, "", "changed by anna", "Read it again").because("anna", "")},
 	{name: "same, to be new, by an operator", given: []act{put()}, when: put().expecting(fresh), want: refused(flag.ProblemAlreadyExists, "key", "exists already", "not managed by Terraform").because("anna", "")},
-	{name: "same, to be new, by its own workspace", given: []act{put().in(payments)}, when: put().in(payments).expecting(fresh), want: unchanged},
+	{name: "same, to be new, by its own workspace: adopted, so written anew", given: []act{put().in(payments)}, when: put().in(payments).expecting(fresh), want: applied(writtenAnew)},
 	{name: "same, to be new, not yet managed", given: []act{put()}, when: put().in(payments).expecting(fresh), want: refused(flag.ProblemAlreadyExists, "key", "import").because("anna", "")},
 	{
 		name: "same, to be new, by another workspace", given: []act{put().in(payments)}, when: put().in(search).expecting(fresh),
@@ -118,7 +118,8 @@ var deleteFlagRules = []rule{
 	{name: "with an override of another", given: []act{put().in(payments), set().in(search)}, when: deletion().in(payments), want: refused(flag.ProblemOwned, "", "while there is the override", `workspace "search"`).because("ci", search)},
 	{name: "held by an operator", given: []act{put().in(payments), place("anna")}, when: deletion().in(payments), want: refused(flag.ProblemHeld, "", `held killed by "anna"`, "it burns", "released").because("anna", "")},
 	{name: "held by the operator who deletes", given: []act{put(), place("anna")}, when: deletion(), want: refused(flag.ProblemHeld, "").because("anna", "")},
-	{name: "held by us", given: []act{put().in(payments), place("terraform").in(payments)}, when: deletion().in(payments), want: applied(nothingLeft)},
+	{name: "held by us", given: []act{put().in(payments), place("terraform").in(payments)}, when: deletion().in(payments), want: refused(flag.ProblemHeld, "", `held killed by "terraform"`, "released").because("ci", payments)},
+	{name: "with our expired hold, by whoever may not kill", given: []act{put().in(payments), place("terraform", expiring(soon)).in(payments), wait()}, when: deletion().in(payments).as(wanda), want: applied(nothingLeft)},
 	{name: "held by another workspace", given: []act{put().in(payments), place("terraform").in(search)}, when: deletion().in(payments), want: refused(flag.ProblemHeld, "", `held killed by "terraform"`).because("ci", search)},
 	{name: "with an operator's expired hold", given: []act{put().in(payments), place("anna", expiring(soon)), wait()}, when: deletion().in(payments), want: applied(nothingLeft)},
 	{name: "with another workspace's expired hold", given: []act{put().in(payments), place("terraform", expiring(soon)).in(search), wait()}, when: deletion().in(payments), want: refused(flag.ProblemOwned, "", `the hold of "terraform"`).because("ci", search)},

@@ -42,7 +42,7 @@ var placeHoldRules = []rule{
 		name: "released since it was read", given: []act{put(), place("terraform").in(payments), release("terraform").as(admin)}, when: place("terraform").in(payments).expecting(outdated),
 		want: refused(flag.ProblemNotFound, "", "removed by admin").because("admin", ""),
 	},
-	{name: "same, to be new, by its own workspace", given: []act{put(), place("terraform").in(payments)}, when: place("terraform").in(payments).expecting(fresh), want: unchanged},
+	{name: "same, to be new, by its own workspace: adopted, so written anew", given: []act{put(), place("terraform").in(payments)}, when: place("terraform").in(payments).expecting(fresh), want: applied(writtenAnew)},
 	{name: "different, to be new, by its own workspace", given: []act{put(), place("terraform").in(payments)}, when: place("terraform", reason("other")).in(payments).expecting(fresh), want: refused(flag.ProblemAlreadyExists, "holder", `holder = "terraform/<name>"`, "import").because("ci", payments)},
 	{name: "same, to be new, by another workspace", given: []act{put(), place("terraform").in(payments)}, when: place("terraform").in(search).expecting(fresh), want: refused(flag.ProblemAlreadyExists, "holder", `holder = "terraform/<name>"`, "import", `workspace "payments"`).because("ci", payments)},
 	{name: "by another workspace", given: []act{put(), place("terraform").in(payments)}, when: place("terraform").in(search), want: refused(flag.ProblemAlreadyExists, "holder", `holder = "terraform/<name>"`).because("ci", payments)},

@@ -255,6 +255,24 @@ func holdIs(holder, what string, ok func(h *flag.Hold) bool) func(*flag.Snapshot
 	}
 }
 
+// writtenAnew says that something of the flag is of the newest revision: who
+// adopts an object writes it, so that the version before is nobody's any more.
+func writtenAnew(s *flag.Snapshot, key flag.Key) error {
+	objects := []flag.Object{s.Flag(key)}
+	for o := range s.OverridesOf(key) {
+		objects = append(objects, o)
+	}
+	for h := range s.HoldsOf(key) {
+		objects = append(objects, h)
+	}
+	for _, o := range objects {
+		if o.Stamp().Revision == s.Revision.Number {
+			return nil
+		}
+	}
+	return errors.New("nothing was written anew")
+}
+
 // nothingLeft says that neither the flag nor anything of it is there.
 func nothingLeft(s *flag.Snapshot, key flag.Key) error {
 	var errs []error

@@ -65,6 +65,7 @@ var (
 	anna  = token.Actor{Name: "anna", Scopes: []token.Scope{token.Write, token.Kill}}
 	boris = token.Actor{Name: "boris", Scopes: []token.Scope{token.Write, token.Kill}}
 	admin = token.Actor{Name: "admin", Scopes: []token.Scope{token.Admin}}
+	wanda = token.Actor{Name: "wanda", Scopes: []token.Scope{token.Write}} // may write, but not kill
 )
 
 // The Terraform owners of the suite.
