@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"time"
 
@@ -36,8 +37,23 @@ func (t firstToken) tell(ctx context.Context, log *slog.Logger) {
 	log.Log(ctx, level, "the admin's token", "file", t.file, "state", t.state)
 }
 
-// bootstrap makes the first token of a store that has none and writes it to the
-// file, which is never overwritten. A file that is there already is the first
+// lookedAt warns of a file with the admin's token that is not private: whoever may
+// read it may do everything, and in a folder of many another user may have put it
+// there. It is no more than a warning, because secrets that are mounted into
+// containers look so.
+func (t firstToken) lookedAt(file string) firstToken {
+	info, err := os.Stat(file)
+	if err == nil && info.Mode().Perm()&0o077 != 0 && runtime.GOOS != "windows" { // which has no such modes
+		t.state += ". Other users of this machine may open the file, and with it may do everything: make sure that it is yours, and chmod 600 it"
+		t.warn = true
+	}
+	return t
+}
+
+// bootstrap makes the first token of a store that has none, or none of an admin
+// that lives, and writes it to the file, which is never overwritten. (Without the
+// second, nobody could ever get in again; who may start the server on the
+// database may do everything with it anyway.) A file that is there already is the first
 // token of a new store, so that a database in memory, or one that was begun anew,
 // goes on with the token that its users have.
 func bootstrap(ctx context.Context, to store.Store, file string, now time.Time) (firstToken, error) {
@@ -51,7 +67,7 @@ func bootstrap(ctx context.Context, to store.Store, file string, now time.Time) 
 	}
 	secret, err := readToken(file)
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && len(known) > 0:
+	case errors.Is(err, fs.ErrNotExist) && slices.ContainsFunc(known, func(k token.Token) bool { return k.LivesAt(now) && k.Actor().Has(token.Admin) }):
 		t.state = "not written: the database has tokens already"
 		return t, nil
 	case errors.Is(err, fs.ErrNotExist):
@@ -59,10 +75,13 @@ func bootstrap(ctx context.Context, to store.Store, file string, now time.Time) 
 		if err := writeToken(file, secret); err != nil {
 			return t, err
 		}
-		if err := makeFirst(ctx, to, secret, now); err != nil {
+		if err := makeFirst(ctx, to, known, secret, now); err != nil {
 			return t, errors.Join(err, os.Remove(file))
 		}
-		t.state = "written now"
+		if t.state = "written now"; len(known) > 0 {
+			t.state = "written now: every admin's token of this database has expired or was revoked"
+			t.warn = true
+		}
 		return t, nil
 	case err != nil:
 		return t, err
@@ -71,8 +90,9 @@ func bootstrap(ctx context.Context, to store.Store, file string, now time.Time) 
 	switch {
 	case i >= 0 && known[i].LivesAt(now):
 		t.state = "in the file, as before"
+		t = t.lookedAt(file)
 	case i >= 0:
-		t.state = "the one in the file has expired or was revoked. Use another one, and remove the file"
+		t.state = "the one in the file has expired or was revoked. Use another one, and remove the file; where no admin has one left, the next start writes a new one"
 		t.warn = true
 	case len(known) > 0:
 		t.state = "the one in the file is not known to this database. Use one that is, or name another file with --token-file; this one was left as it is"
@@ -80,18 +100,23 @@ func bootstrap(ctx context.Context, to store.Store, file string, now time.Time) 
 	case !token.IsSecret(secret):
 		return t, fmt.Errorf("the file %s holds something else than a token of bunting, and the database is new. Move the file away to have a token written, or name another with --token-file", t.file)
 	default:
-		if err := makeFirst(ctx, to, secret, now); err != nil {
+		if err := makeFirst(ctx, to, known, secret, now); err != nil {
 			return t, err
 		}
 		t.state = "taken from the file, because the database is new"
+		t = t.lookedAt(file)
 	}
 	return t, nil
 }
 
-func makeFirst(ctx context.Context, to store.Store, secret string, now time.Time) error {
+func makeFirst(ctx context.Context, to store.Store, known []token.Token, secret string, now time.Time) error {
 	_, id := token.NewSecret()
+	name := bootstrapToken
+	if slices.ContainsFunc(known, func(k token.Token) bool { return k.Name == name && k.LivesAt(now) }) {
+		name += "-" + id // that one is of another scope
+	}
 	return to.CreateToken(ctx, token.Token{
-		ID: id, Name: bootstrapToken, Scopes: []token.Scope{token.Admin}, Hash: token.Hash(secret), CreatedAt: now.UTC(), CreatedBy: bootstrapActor,
+		ID: id, Name: name, Scopes: []token.Scope{token.Admin}, Hash: token.Hash(secret), CreatedAt: now.UTC(), CreatedBy: bootstrapActor,
 	}, bootstrapActor)
 }
 

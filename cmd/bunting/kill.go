@@ -111,7 +111,7 @@ func kill(command *cobra.Command, a *app, r *remote, c *client.Client, hold *fla
 	if err := holdTable(standing(holds, time.Now())).print(a.stdout); err != nil {
 		return err
 	}
-	fmt.Fprintf(a.stdout, "Release it with: bunting release %s --holder %s\n", hold.FlagKey, hold.Holder)
+	fmt.Fprintf(a.stdout, "Release it with: bunting release %s --holder %s\n", hold.FlagKey, cell(hold.Holder))
 	return nil
 }
 

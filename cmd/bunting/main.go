@@ -81,8 +81,15 @@ func (a *app) commands() []*cobra.Command {
 // cleaned up.
 func (a *app) run(ctx context.Context, args []string) int {
 	root := &cobra.Command{
-		Use:           "bunting",
-		Short:         "Feature flags as infrastructure: the flag server and its operator's commands",
+		Use:   "bunting",
+		Short: "Feature flags as infrastructure: the flag server and its operator's commands",
+		Long: `Feature flags as infrastructure: the flag server and its operator's commands.
+
+"bunting serve" runs the server; the other commands ask the one at --endpoint,
+else BUNTING_ENDPOINT, else http://127.0.0.1:8980.
+
+Exit codes: 0 done, 1 error, 2 wrong usage, 3 not found, 4 refused by the
+server, 5 done, but the flag is still killed by the holds of others.`,
 		Version:       version,
 		SilenceErrors: true,
 		SilenceUsage:  true,

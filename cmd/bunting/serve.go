@@ -36,9 +36,12 @@ func newServeCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "serve",
 		Short: "Run a flag server",
-		Long: "Run a flag server. Without any flag it listens on " + defaultListen + ", keeps its database in bunting.db in this folder, " +
-			"and on its first start writes the token of an admin to " + defaultTokenFile + ".\n\nIt logs JSON lines on stderr. SIGTERM and SIGINT end it " +
-			"once the requests under way are answered; a second signal ends it at once.",
+		Long: `Run a flag server. Without any flag it listens on ` + defaultListen + `, keeps its
+database in bunting.db in this folder, and on its first start writes the token
+of an admin to ` + defaultTokenFile + `.
+
+It logs JSON lines on stderr. SIGTERM and SIGINT end it once the requests under
+way are answered; a second signal ends it at once.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return s.run(c.Context(), a) },
 	}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -186,6 +187,65 @@ func TestTheFirstStartAndTheNext(t *testing.T) {
 	}
 }
 
+// Whoever revokes the last admin's token, or lets it expire, gets in again by
+// whoever may start the server, and nobody else does.
+func TestWithoutAnAdminLeftANewTokenIsWritten(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	file, database := filepath.Join(folder, "bunting.token"), "sqlite:"+filepath.Join(folder, "flags.db")
+	first := serve(t, folder, "--database", database)
+	inFile := func() string {
+		t.Helper()
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(string(text))
+	}
+	old := inFile()
+	call := func(procedure, body string) {
+		t.Helper()
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, first.ready.Endpoint+"/bunting.v1.FlagAdminService/"+procedure, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Authorization", "Bearer "+old)
+		transport := &http.Transport{}
+		defer transport.CloseIdleConnections()
+		response, err := transport.RoundTrip(request)
+		if err != nil {
+			t.Fatalf("%v\n%s", err, &first.log)
+		}
+		defer response.Body.Close()
+		if response.StatusCode != http.StatusOK {
+			t.Fatalf("%s: %s", procedure, response.Status)
+		}
+	}
+	call("CreateToken", `{"name": "ci", "scopes": ["SCOPE_WRITE"]}`)
+	call("RevokeToken", `{"name": "admin"}`)
+	first.stop()
+
+	// The file is never overwritten: whoever starts the server removes it first.
+	kept := serve(t, folder, "--database", database)
+	if _, state := kept.tokenLine(); !strings.Contains(state, "revoked") || inFile() != old {
+		t.Errorf("the token is %q", state)
+	}
+	kept.stop()
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	next := serve(t, folder, "--database", database)
+	if status := next.asked(inFile()); status != http.StatusOK {
+		t.Errorf("the new token is answered %d", status)
+	}
+	if status := next.asked(old); status != http.StatusUnauthorized {
+		t.Errorf("the old token is answered %d", status)
+	}
+	if _, state := next.tokenLine(); !strings.Contains(state, "written now: every admin's token") {
+		t.Errorf("the token is %q", state)
+	}
+}
+
 func TestATokenFileThatIsThereAlready(t *testing.T) {
 	t.Parallel()
 	t.Run("is the first token of a new database", func(t *testing.T) {
@@ -201,6 +261,23 @@ func TestATokenFileThatIsThereAlready(t *testing.T) {
 			if _, state := s.tokenLine(); state != "taken from the file, because the database is new" {
 				t.Errorf("the token is %q", state)
 			}
+		}
+	})
+	t.Run("is warned of when others may read it", func(t *testing.T) {
+		t.Parallel()
+		if runtime.GOOS == "windows" {
+			return // which has no such modes
+		}
+		folder := t.TempDir()
+		secret, _ := token.NewSecret()
+		file := filepath.Join(folder, "bunting.token")
+		write(t, file, secret+"\n")
+		if err := os.Chmod(file, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		s := serve(t, folder, "--database", "memory:")
+		if _, state := s.tokenLine(); !strings.Contains(state, "chmod 600") {
+			t.Errorf("the token is %q", state)
 		}
 	})
 	t.Run("of another database is left as it is", func(t *testing.T) {

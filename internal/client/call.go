@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"strings"
 	"syscall"
 	"time"
@@ -108,6 +109,12 @@ func (c *Client) told(e *Error, told *connect.Error) error {
 		// exist in its answer or in a Problem, so this is somebody else.
 		e.Kind, e.Message = NotFlagServer, from+" That is not how a flag server answers. Check the endpoint, and what stands before the flag server."
 	case connect.CodeResourceExhausted:
+		// Connect has this one code for too many requests and for one that is too
+		// large; the second is no better for being sent again.
+		if e.StatusCode == http.StatusRequestEntityTooLarge {
+			e.Kind, e.Message = Invalid, from+" The request is larger than the server, or a proxy before it, allows. Write less at once, or raise the limit."
+			break
+		}
 		e.Kind, e.Message = RateLimited, from+" "+waitAdvice(e.RetryAfter)
 	case connect.CodeUnavailable:
 		e.Kind, e.Message = Unavailable, from+" "+waitAdvice(e.RetryAfter)

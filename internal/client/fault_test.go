@@ -175,6 +175,10 @@ var faults = []struct {
 		message: `E answered 413 (Request Entity Too Large): the request is larger than the server, or a proxy before it, allows. Write less at once, or raise the limit.`,
 	},
 	{
+		name: "413 of the server", then: says("413 Payload Too Large", "Content-Type: application/json", told("resource_exhausted", "message size 99 is larger than configured max 64")), kind: Invalid, status: 413,
+		message: `E says: message size 99 is larger than configured max 64. The request is larger than the server, or a proxy before it, allows. Write less at once, or raise the limit.`,
+	},
+	{
 		name: "429", then: says("429 Too Many Requests", "", ""), kind: RateLimited, status: 429,
 		message: `E answered 429: too many requests. Try again later.`,
 	},

@@ -21,7 +21,11 @@ func (s admin) Apply(ctx context.Context, request *connect.Request[buntingv1.App
 	if !m.GetDryRun() && !c.Has(token.Kill) {
 		// Who may write nothing at all hears it as the answer to the call; who may
 		// write some of it, in the results.
-		if err := allowed(c.Require(token.Write)); err != nil {
+		need := token.Write
+		if onlyHolds(m.GetChanges()) {
+			need = token.Kill
+		}
+		if err := allowed(c.Require(need)); err != nil && !c.Has(token.Write) {
 			return nil, err
 		}
 	}
@@ -47,7 +51,26 @@ func (s admin) Apply(ctx context.Context, request *connect.Request[buntingv1.App
 			return nil, s.answerError(ctx, "apply changes", err)
 		}
 	}
-	return connect.NewResponse(&buntingv1.ApplyResponse{Revision: wire.FromRevision(outcome.Revision), Results: read.results(outcome, s.evaluator.View().Snapshot, c.Actor)}), nil
+	results := read.results(outcome, s.evaluator.View().Snapshot, c.Actor)
+	if m.GetDryRun() { // what was committed is told, however large
+		var size answerSize
+		for _, r := range results {
+			if err := size.add(r); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return connect.NewResponse(&buntingv1.ApplyResponse{Revision: wire.FromRevision(outcome.Revision), Results: results}), nil
+}
+
+// onlyHolds reports whether a batch is about nothing but holds.
+func onlyHolds(changes []*buntingv1.Change) bool {
+	for _, c := range changes {
+		if c.GetPlaceHold() == nil && c.GetReleaseHold() == nil {
+			return false
+		}
+	}
+	return len(changes) > 0
 }
 
 // readBatch is a batch as it came over the wire. A change that cannot be read is
@@ -88,10 +111,10 @@ func (b readBatch) results(outcome store.Outcome, after *flag.Snapshot, asks tok
 	results := make([]*buntingv1.Result, len(b.asked))
 	next := 0
 	for i, c := range b.asked {
-		result := flag.Result{Status: flag.Refused, Problem: b.problems[i]}
+		result, judged := flag.Result{Status: flag.Refused, Problem: b.problems[i]}, false
 		if result.Problem == nil {
 			result = flag.Result{Status: flag.Abandoned}
-			if next < len(outcome.Results) {
+			if judged = next < len(outcome.Results); judged {
 				result = outcome.Results[next]
 				next++
 			}
@@ -99,7 +122,9 @@ func (b readBatch) results(outcome store.Outcome, after *flag.Snapshot, asks tok
 		if asks.Covers(c.Ref.Key) == nil { // whatever else is wrong with the change
 			result.Holds = slices.Collect(after.HoldsOf(c.Ref.Key))
 		}
-		results[i] = wire.FromResult(c, result)
+		if results[i] = wire.FromResult(c, result); !judged {
+			results[i].Object = nil // nobody looked whether there is one
+		}
 	}
 	return results
 }

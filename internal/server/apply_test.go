@@ -215,6 +215,9 @@ func TestResultsTellTheHolds(t *testing.T) {
 			if len(r.GetHolds()) != want[i] {
 				t.Errorf("atomic %t, change %d: %v", atomic, i, r)
 			}
+			if i > 0 && r.GetObject() != nil {
+				t.Errorf("atomic %t, change %d tells of an object that the caller may not see: %v", atomic, i, r)
+			}
 		}
 	}
 }

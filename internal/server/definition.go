@@ -69,14 +69,24 @@ func (s admin) Get(ctx context.Context, request *connect.Request[buntingv1.GetRe
 		return nil, s.answerError(ctx, "read definitions", err)
 	}
 	response := &buntingv1.GetResponse{Revision: wire.FromRevision(view.Revision)}
+	var size answerSize
+	tell := func(ref flag.Ref, object flag.Object) error {
+		m := wire.FromObject(ref, object)
+		response.Objects = append(response.Objects, m)
+		return size.add(m)
+	}
 	for _, ref := range refs {
 		all := ref.Kind == flag.KindHold && ref.ID == ""
 		if !all {
-			response.Objects = append(response.Objects, wire.FromObject(ref, view.Object(ref)))
+			if err := tell(ref, view.Object(ref)); err != nil {
+				return nil, err
+			}
 		}
 		if all || ref.Kind == flag.KindFlag {
 			for h := range view.HoldsOf(ref.Key) {
-				response.Objects = append(response.Objects, wire.FromObject(h.Ref(), h))
+				if err := tell(h.Ref(), h); err != nil {
+					return nil, err
+				}
 			}
 		}
 	}

@@ -58,8 +58,12 @@ func (s evaluation) BulkEvaluate(ctx context.Context, request *connect.Request[p
 		}
 	}
 	answers := make([]*pbflagsv1.EvaluateResponse, len(keys))
+	var size answerSize
 	for i, key := range keys {
 		answers[i] = wire.FromAnswer(view.Evaluate(key, asker), view.Revision)
+		if err := size.add(answers[i]); err != nil {
+			return nil, err
+		}
 	}
 	return connect.NewResponse(&pbflagsv1.BulkEvaluateResponse{Evaluations: answers}), nil
 }
@@ -119,10 +123,15 @@ func (s evaluation) GetOverrides(ctx context.Context, request *connect.Request[p
 	}
 	view := s.evaluator.View()
 	m := &pbflagsv1.GetOverridesResponse{}
+	var size answerSize
 	for o := range overridesOf(view, entity, keys, callerOf(ctx).Prefix) {
-		m.Overrides = append(m.Overrides, &pbflagsv1.OverrideState{
+		told := &pbflagsv1.OverrideState{
 			FlagId: string(o.FlagKey), EntityId: o.EntityID, State: pbflagsv1.State(o.State), Value: wire.FromValue(o.Value),
-		})
+		}
+		if err := size.add(told); err != nil {
+			return nil, err
+		}
+		m.Overrides = append(m.Overrides, told)
 	}
 	return connect.NewResponse(m), nil
 }

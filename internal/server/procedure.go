@@ -76,15 +76,11 @@ func callerOf(ctx context.Context) *caller {
 // call authenticates, sets the limits, and hands over to the procedure.
 func (s *Server) call(w http.ResponseWriter, r *http.Request, p procedure) {
 	c := &caller{connection: http.NewResponseController(w)}
-	// The deadlines of the request before on this connection are gone with this.
-	// An error means that the connection knows none, as in a test's recorder.
 	limit := p.limit
 	if limit == 0 {
 		limit = callLimit
 	}
-	deadline := time.Now().Add(limit + deadlineGrace)
-	_ = c.connection.SetReadDeadline(deadline)
-	_ = c.connection.SetWriteDeadline(deadline)
+	within(c.connection, limit)
 	formIsJSON(r)
 	w.Header().Set("Cache-Control", "no-store") // what a proxy on the way remembers would be stale
 
@@ -111,6 +107,17 @@ func (s *Server) call(w http.ResponseWriter, r *http.Request, p procedure) {
 		defer cancel()
 	}
 	s.rpc.ServeHTTP(w, r.WithContext(ctx))
+}
+
+// within gives the request on the connection so long, and the grace. The
+// deadlines of the request before are gone with that. Every request needs it: the
+// server reads what is left of a body before it answers, so one that never comes
+// would hold the connection for ever, without any token.
+func within(connection *http.ResponseController, limit time.Duration) {
+	// An error means that the connection knows none, as in a test's recorder.
+	deadline := time.Now().Add(limit + deadlineGrace)
+	_ = connection.SetReadDeadline(deadline)
+	_ = connection.SetWriteDeadline(deadline)
 }
 
 // formIsJSON takes the body of `curl -d` for what its sender means. Nothing is

@@ -106,6 +106,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			s.call(w, r, p)
 			return
 		}
+		within(http.NewResponseController(w), callLimit)
 		switch r.URL.Path {
 		case "/healthz":
 			answerText(w, r, http.StatusOK, "alive")

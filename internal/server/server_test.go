@@ -51,6 +51,32 @@ func TestPathsThatAreNoProcedure(t *testing.T) {
 	}
 }
 
+// limitedRecorder notes the deadlines that are set on the connection.
+type limitedRecorder struct {
+	*httptest.ResponseRecorder
+
+	read, write time.Time
+}
+
+func (l *limitedRecorder) SetReadDeadline(at time.Time) error  { l.read = at; return nil }
+func (l *limitedRecorder) SetWriteDeadline(at time.Time) error { l.write = at; return nil }
+
+// Whoever sends the head of a request and never its body must not keep a
+// connection, wherever the request goes and without a token too.
+func TestEveryRequestHasADeadline(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	for _, path := range []string{"/", "/nothing", "/healthz", "/readyz", evaluatePath} {
+		answer := &limitedRecorder{ResponseRecorder: httptest.NewRecorder()}
+		h.server.ServeHTTP(answer, httptest.NewRequestWithContext(t.Context(), http.MethodPost, path, strings.NewReader("{}")))
+		for _, deadline := range []time.Time{answer.read, answer.write} {
+			if left := time.Until(deadline); deadline.IsZero() || left > callLimit+deadlineGrace {
+				t.Errorf("%s: the deadline is %v", path, deadline)
+			}
+		}
+	}
+}
+
 func TestNotReadyIsNever200(t *testing.T) {
 	t.Parallel()
 	h := start(t)

@@ -329,8 +329,11 @@ func ToProblem(m *buntingv1.Problem) *flag.Problem {
 
 // FromResult gives the message of a result of the change.
 func FromResult(c flag.Change, r flag.Result) *buntingv1.Result {
-	m := &buntingv1.Result{
-		Status: buntingv1.ResultStatus(r.Status), Object: FromObject(c.Ref, r.Object), Problem: FromProblem(r.Problem),
+	m := &buntingv1.Result{Status: buntingv1.ResultStatus(r.Status), Problem: FromProblem(r.Problem)}
+	// Who was refused before anything was looked at is not told that there is
+	// nothing: permission denied is not absence.
+	if unseen := r.Object == nil && r.Problem != nil && r.Problem.Kind != flag.ProblemNotFound; !unseen {
+		m.Object = FromObject(c.Ref, r.Object)
 	}
 	for _, h := range r.Holds {
 		m.Holds = append(m.Holds, FromHold(h))
