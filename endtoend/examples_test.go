@@ -47,6 +47,10 @@ func TestResourceExamples(t *testing.T) {
 			s := startServer(t)
 			w := snippetWorkspace(t, "../examples/resources/"+resource)
 			w.env["BUNTING_ENDPOINT"], w.env["BUNTING_TOKEN"] = s.endpoint, s.newToken(t, "ci", "SCOPE_WRITE", "SCOPE_KILL")
+			// Nothing is there to import yet.
+			const blockFile = "import-by-string-id.tf"
+			block := readFile(t, filepath.Join(w.dir, blockFile))
+			w.write(t, blockFile, "")
 			w.must(t, "apply")
 			w.planIsEmpty(t)
 
@@ -58,6 +62,11 @@ func TestResourceExamples(t *testing.T) {
 			script := readFile(t, filepath.Join(w.dir, "import.sh"))
 			_, arguments, _ := strings.Cut(script, "terraform import ")
 			address, _, _ := strings.Cut(arguments, " ")
+			w.must(t, "state", "rm", address)
+			w.write(t, blockFile, block)
+			w.must(t, "apply")
+			w.planIsEmpty(t)
+			w.write(t, blockFile, "")
 			w.must(t, "state", "rm", address)
 			importing := command(t, w.dir, w.env, "sh", "import.sh")
 			importing.Env = append(importing.Env, "PATH="+bin+string(filepath.ListSeparator)+os.Getenv("PATH"))

@@ -9,7 +9,6 @@ import (
 	"os"
 	"strings"
 
-	"github.com/hashicorp/terraform-plugin-framework-timetypes/timetypes"
 	"github.com/hashicorp/terraform-plugin-framework/datasource"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/path"
@@ -71,7 +70,6 @@ func (p *buntingProvider) Schema(_ context.Context, _ provider.SchemaRequest, re
 			},
 			"request_timeout": schema.StringAttribute{
 				MarkdownDescription: "How long one attempt of a request may take, like `10s` (the default). How long an operation may take in all is set by its `timeouts`. Also from `BUNTING_REQUEST_TIMEOUT`.",
-				CustomType:          timetypes.GoDurationType{},
 				Optional:            true,
 			},
 		},

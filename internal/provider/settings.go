@@ -6,7 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/hashicorp/terraform-plugin-framework-timetypes/timetypes"
 	"github.com/hashicorp/terraform-plugin-framework/attr"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/path"
@@ -17,12 +16,12 @@ import (
 
 // providerModel is the provider's configuration.
 type providerModel struct {
-	Endpoint       types.String         `tfsdk:"endpoint"`
-	Token          types.String         `tfsdk:"token"`
-	Environment    types.String         `tfsdk:"environment"`
-	Workspace      types.String         `tfsdk:"workspace"`
-	ChangeNote     types.String         `tfsdk:"change_note"`
-	RequestTimeout timetypes.GoDuration `tfsdk:"request_timeout"`
+	Endpoint       types.String `tfsdk:"endpoint"`
+	Token          types.String `tfsdk:"token"`
+	Environment    types.String `tfsdk:"environment"`
+	Workspace      types.String `tfsdk:"workspace"`
+	ChangeNote     types.String `tfsdk:"change_note"`
+	RequestTimeout types.String `tfsdk:"request_timeout"`
 }
 
 // settings are the provider's configuration with the environment variables in
@@ -89,7 +88,7 @@ func readTokenFile(file string, diags *diag.Diagnostics) string {
 	return string(text)
 }
 
-func readTimeoutSetting(configured timetypes.GoDuration, environment string, diags *diag.Diagnostics) time.Duration {
+func readTimeoutSetting(configured types.String, environment string, diags *diag.Diagnostics) time.Duration {
 	text := environment
 	if !isNothing(configured) {
 		text = configured.ValueString()

@@ -1,0 +1,4 @@
+import {
+  to = bunting_flag.new_cart
+  id = "checkout/new-cart"
+}

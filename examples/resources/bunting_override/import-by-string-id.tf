@@ -1,0 +1,4 @@
+import {
+  to = bunting_override.acme
+  id = "shop/theme:acme"
+}
