@@ -77,9 +77,8 @@ func (s *serving) run(ctx context.Context, a *app) (err error) {
 	}
 	defer func() { _ = listener.Close() }() // for the roads that do not come as far as serving
 	if s.readyFile != "" {
-		// One of a server that was killed would tell that this one is ready.
-		if err := os.Remove(s.readyFile); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("remove the old ready file: %w", err)
+		if err := removeReady(s.readyFile); err != nil {
+			return err
 		}
 	}
 	definitions, err := open(ctx, log)
@@ -190,6 +189,26 @@ type ready struct {
 	Environment string `json:"environment"`
 	PID         int    `json:"pid"`
 	Version     string `json:"version"`
+}
+
+// removeReady removes the ready file of a server that was killed: it would tell
+// that this one is ready. Any other file with something in it is left alone.
+func removeReady(path string) error {
+	text, err := os.ReadFile(path) //nolint:gosec // The user names the file.
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	var old ready
+	if err == nil && len(text) > 0 && (json.Unmarshal(text, &old) != nil || old.Endpoint == "") {
+		return usagef("--ready-file is %s, a file that is there and is no ready file. Name one that may be overwritten", path)
+	}
+	if err == nil {
+		err = os.Remove(path)
+	}
+	if err != nil {
+		return fmt.Errorf("remove the old ready file: %w", err)
+	}
+	return nil
 }
 
 // writeReady writes the file aside and renames it, so that whoever waits for it

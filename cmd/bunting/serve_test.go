@@ -351,20 +351,21 @@ func TestServeRefuses(t *testing.T) {
 		code  int
 		want  string
 	}{
-		"beyond this machine":      {[]string{"--listen", "0.0.0.0:0"}, exitUsage, "--listen is \"0.0.0.0:0\", which other machines can reach"},
-		"every address":            {[]string{"--listen", ":0"}, exitUsage, "add --allow-plaintext"},
-		"no port":                  {[]string{"--listen", "127.0.0.1"}, exitUsage, "Write a host and a port, like 127.0.0.1:8980"},
-		"a port that is none":      {[]string{"--listen", "127.0.0.1:99999"}, exitUsage, "Write a host and a port"},
-		"a port that is taken":     {[]string{"--listen", taken.Addr().String()}, exitError, "address already in use. Another program, or another bunting, listens there"},
-		"a database that is none":  {[]string{"--database", "sqlite:" + garbage}, exitError, "the file is not a database"},
-		"a folder":                 {[]string{"--database", "sqlite:" + folder}, exitError, "this is a folder"},
-		"a folder that is not":     {[]string{"--database", "sqlite:" + filepath.Join(folder, "no", "flags.db")}, exitError, "does not exist"},
-		"another kind of database": {[]string{"--database", "mysql://x"}, exitUsage, "Write sqlite:PATH, like sqlite:bunting.db, or memory:"},
-		"no path":                  {[]string{"--database", "sqlite:"}, exitUsage, "Write sqlite:PATH"},
-		"a flag that is none":      {[]string{"--upstream", "x"}, exitUsage, "unknown flag: --upstream"},
-		"an argument":              {[]string{"now"}, exitUsage, "unknown command \"now\""},
-		"a token nowhere":          {[]string{"--token-file", filepath.Join(folder, "no", "token"), "--database", "memory:"}, exitError, "write the admin's token"},
-		"a ready file nowhere":     {[]string{"--ready-file", filepath.Join(folder, "no", "ready"), "--database", "memory:", "--token-file", filepath.Join(t.TempDir(), "token")}, exitError, "write the ready file"},
+		"beyond this machine":       {[]string{"--listen", "0.0.0.0:0"}, exitUsage, "--listen is \"0.0.0.0:0\", which other machines can reach"},
+		"every address":             {[]string{"--listen", ":0"}, exitUsage, "add --allow-plaintext"},
+		"no port":                   {[]string{"--listen", "127.0.0.1"}, exitUsage, "Write a host and a port, like 127.0.0.1:8980"},
+		"a port that is none":       {[]string{"--listen", "127.0.0.1:99999"}, exitUsage, "Write a host and a port"},
+		"a port that is taken":      {[]string{"--listen", taken.Addr().String()}, exitError, "address already in use. Another program, or another bunting, listens there"},
+		"a database that is none":   {[]string{"--database", "sqlite:" + garbage}, exitError, "the file is not a database"},
+		"a folder":                  {[]string{"--database", "sqlite:" + folder}, exitError, "this is a folder"},
+		"a folder that is not":      {[]string{"--database", "sqlite:" + filepath.Join(folder, "no", "flags.db")}, exitError, "does not exist"},
+		"another kind of database":  {[]string{"--database", "mysql://x"}, exitUsage, "Write sqlite:PATH, like sqlite:bunting.db, or memory:"},
+		"no path":                   {[]string{"--database", "sqlite:"}, exitUsage, "Write sqlite:PATH"},
+		"a flag that is none":       {[]string{"--upstream", "x"}, exitUsage, "unknown flag: --upstream"},
+		"an argument":               {[]string{"now"}, exitUsage, "unknown command \"now\""},
+		"a token nowhere":           {[]string{"--token-file", filepath.Join(folder, "no", "token"), "--database", "memory:"}, exitError, "write the admin's token"},
+		"a ready file with content": {[]string{"--ready-file", garbage}, exitUsage, "a file that is there and is no ready file"},
+		"a ready file nowhere":      {[]string{"--ready-file", filepath.Join(folder, "no", "ready"), "--database", "memory:", "--token-file", filepath.Join(t.TempDir(), "token")}, exitError, "write the ready file"},
 	} {
 		args := append([]string{"serve", "--listen", "127.0.0.1:0", "--token-file", filepath.Join(folder, "token"), "--database", "sqlite:" + filepath.Join(folder, "flags.db")}, row.flags...)
 		code, stdout, stderr := run(t, args...)

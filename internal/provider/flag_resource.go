@@ -155,7 +155,10 @@ func (r *flagResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRe
 		resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
 	}
 	if req.Plan.Raw.IsNull() {
-		refuseProtected(&resp.Diagnostics, &state, "destroyed")
+		kept := loadRecord(ctx, req.Private, &resp.Diagnostics)
+		if !r.leftOver(ctx, &state, kept) {
+			refuseProtected(&resp.Diagnostics, &state, "destroyed")
+		}
 		return
 	}
 	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
@@ -272,6 +275,17 @@ func refuseProtected(diags *diag.Diagnostics, state *flagModel, what string) {
 		diags.AddAttributeError(path.Root("deletion_protection"), fmt.Sprintf("Flag %q is protected", state.Key.ValueString()),
 			fmt.Sprintf("deletion_protection is true, so the flag is not %s. Set deletion_protection = false and apply that first.", what))
 	}
+}
+
+// leftOver reports whether a protected flag's state is only what a replacement
+// left over: protected is the flag that took its place. Core asks this too, when
+// it destroys the old object during apply.
+func (r *flagResource) leftOver(ctx context.Context, state *flagModel, kept record) bool {
+	if !state.DeletionProtection.ValueBool() || kept.OwnerID == "" {
+		return false
+	}
+	f, _, err := r.session.flag(ctx, flag.Key(state.Key.ValueString()))
+	return err == nil && f != nil && kept.replacedBy(f)
 }
 
 // Create makes the flag, or restores it when it is archived.
@@ -396,11 +410,9 @@ func (r *flagResource) Delete(ctx context.Context, req resource.DeleteRequest, r
 	}
 	key := flag.Key(state.Key.ValueString())
 	if state.DeletionProtection.ValueBool() {
-		// Protected is the flag, not the record of it that a replacement left over.
-		if f, _, err := r.session.flag(ctx, key); err == nil && f != nil && kept.replacedBy(f) {
-			return
+		if !r.leftOver(ctx, &state, kept) {
+			refuseProtected(&resp.Diagnostics, &state, "destroyed")
 		}
-		refuseProtected(&resp.Diagnostics, &state, "destroyed")
 		return
 	}
 	op, doing := flag.ArchiveFlag, "archive"

@@ -193,7 +193,8 @@ func (r *killSwitchResource) ModifyPlan(ctx context.Context, req resource.Modify
 		}
 	}
 	if req.Plan.Raw.IsNull() {
-		r.refuseEngaged(ctx, &resp.Diagnostics, &state, "destroy")
+		kept := loadRecord(ctx, req.Private, &resp.Diagnostics)
+		r.refuseEngaged(ctx, &resp.Diagnostics, &state, kept, "destroy")
 		return
 	}
 	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
@@ -201,7 +202,7 @@ func (r *killSwitchResource) ModifyPlan(ctx context.Context, req resource.Modify
 		return
 	}
 	if update && plan.ref() != state.ref() && !plan.FlagKey.IsUnknown() && !plan.Holder.IsUnknown() {
-		r.refuseEngaged(ctx, &resp.Diagnostics, &state, "replace")
+		r.refuseEngaged(ctx, &resp.Diagnostics, &state, record{}, "replace")
 	}
 	if update && sameTime(plan.ExpiresAt, state.ExpiresAt) {
 		plan.ExpiresAt = state.ExpiresAt
@@ -239,8 +240,9 @@ func sameTime(a, b timetypes.RFC3339) bool {
 }
 
 // refuseEngaged refuses to destroy or replace a switch whose hold stands, with
-// the value that would be served again.
-func (r *killSwitchResource) refuseEngaged(ctx context.Context, diags *diag.Diagnostics, state *killSwitchModel, doing string) {
+// the value that would be served again. What a replacement left over of a switch
+// may go: the hold is that of the switch that took its place.
+func (r *killSwitchResource) refuseEngaged(ctx context.Context, diags *diag.Diagnostics, state *killSwitchModel, kept record, doing string) {
 	if !state.Engaged.ValueBool() || state.ReleaseOnDestroy.ValueBool() {
 		return
 	}
@@ -251,7 +253,7 @@ func (r *killSwitchResource) refuseEngaged(ctx context.Context, diags *diag.Diag
 		return
 	}
 	own, others := split(holds, ref.ID)
-	if f == nil || own == nil || !own.StandsAt(time.Now()) {
+	if f == nil || own == nil || !own.StandsAt(time.Now()) || kept.replacedBy(own) {
 		return // nothing would change
 	}
 	again := fmt.Sprintf("the flag would serve %s again instead of its default value %s", shorten(f.Serves().JSON()), shorten(f.Default.JSON()))
@@ -458,12 +460,7 @@ func (r *killSwitchResource) Delete(ctx context.Context, req resource.DeleteRequ
 	if resp.Diagnostics.HasError() || !state.Engaged.ValueBool() {
 		return
 	}
-	if holds, err := r.session.holds(ctx, state.ref().Key); err == nil {
-		if own, _ := split(holds, state.ref().ID); own != nil && kept.replacedBy(own) {
-			return
-		}
-	}
-	r.refuseEngaged(ctx, &resp.Diagnostics, &state, "destroy")
+	r.refuseEngaged(ctx, &resp.Diagnostics, &state, kept, "destroy")
 	if resp.Diagnostics.HasError() {
 		return
 	}

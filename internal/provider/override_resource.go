@@ -248,8 +248,10 @@ func (r *overrideResource) Read(ctx context.Context, req resource.ReadRequest, r
 		return
 	}
 	tellChange(&resp.Diagnostics, kept, o, !state.Value.Equal(before))
-	if tellPassedOver(&resp.Diagnostics, o, f) {
-		state.Value = types.DynamicNull() // so that the plan sets it anew
+	if tellPassedOver(&resp.Diagnostics, o, f) && !isNothing(before) {
+		// So that the plan sets it anew, also where the configured value reads as it
+		// did. Where none is configured, the value of the old type does that.
+		state.Value = types.DynamicNull()
 	}
 	resp.Diagnostics.Append(resp.State.Set(ctx, &state)...)
 	kept.Revision, kept.Type = o.Changed.Revision, typeText(o.Value)

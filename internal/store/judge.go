@@ -75,8 +75,12 @@ func (j *judge) change(c flag.Change) flag.Result {
 	if have := j.state.Object(c.Ref); have != nil && c.TakeOver && have.Manager() != "" && have.Manager() != c.OwnerID {
 		j.done = append(j.done, entry{action: actionTakeOver, ownerID: c.OwnerID, edit: flag.Edit{Ref: c.Ref}, before: have, takeOver: true})
 	}
+	op := c.Op.String()
+	if have := j.state.Object(c.Ref); have != nil && creates(c) && !archived(have) {
+		op = "adopt" // nothing else lets a create pass where there is something
+	}
 	for _, e := range edits {
-		action := c.Op.String()
+		action := op
 		if e.Ref != c.Ref { // goes with its flag
 			action = map[flag.Kind]flag.Op{flag.KindOverride: flag.RemoveOverride, flag.KindHold: flag.ReleaseHold}[e.Ref.Kind].String()
 		}
@@ -234,10 +238,16 @@ func creates(c flag.Change) bool { return c.Expected != nil && *c.Expected == 0 
 
 // adopts reports whether a create meets what its own owner made before: an
 // apply whose answer was lost is run again, or a replacement is made before the
-// old object is destroyed. Adopting writes the object anew: whoever still wants
-// to remove the version before is told that it is gone.
+// old object is destroyed. Adopting writes the object anew (action
+// "adopt" in the audit log): whoever still wants to remove the version before is
+// told that it is gone.
 func adopts(c flag.Change, have flag.Object, same bool) bool {
 	return same && c.OwnerID != "" && have.Manager() == c.OwnerID
+}
+
+func archived(o flag.Object) bool {
+	f, ok := o.(*flag.Flag)
+	return ok && f.Archived()
 }
 
 // admit checks that the change may write the object as it is now: first whose

@@ -103,7 +103,7 @@ type AuditEntry struct {
 	Time     time.Time `json:"time"`
 	Actor    string    `json:"actor"`
 	OwnerID  string    `json:"owner_id,omitempty"`
-	Action   string    `json:"action"` // flag.Op's names, expire_hold, create_token, revoke_token
+	Action   string    `json:"action"` // flag.Op's names, adopt, expire_hold, create_token, revoke_token
 	Kind     flag.Kind `json:"-"`      // 0 for a token
 	Key      flag.Key  `json:"-"`      // "" for a token
 	Object   string    `json:"object"` // flag.Ref's text, or the token's name

@@ -2748,7 +2748,7 @@ type AuditEntry struct {
 	Actor   string                 `protobuf:"bytes,4,opt,name=actor,proto3" json:"actor,omitempty"`
 	OwnerId string                 `protobuf:"bytes,5,opt,name=owner_id,json=ownerId,proto3" json:"owner_id,omitempty"`
 	// put_flag, archive_flag, restore_flag, delete_flag, set_override,
-	// remove_override, place_hold, release_hold, expire_hold, take_over,
+	// remove_override, place_hold, release_hold, expire_hold, adopt, take_over,
 	// create_token, revoke_token.
 	Action string `protobuf:"bytes,6,opt,name=action,proto3" json:"action,omitempty"`
 	// The object: a flag's key, key:entity, key:holder, or a token's name.
