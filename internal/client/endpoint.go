@@ -70,12 +70,11 @@ func ParseEndpoint(text string) (string, error) {
 // "http//x", "http:/x", "https:x", "http:///x". A host of that name with a port
 // ("http:8980") is left to be what it says.
 func mistypedScheme(text string) (scheme, rest string, ok bool) {
-	lower := strings.ToLower(text)
 	for _, scheme := range []string{"https", "http"} {
-		behind, found := strings.CutPrefix(lower, scheme)
-		if !found || behind == "" {
+		if len(text) <= len(scheme) || !strings.EqualFold(text[:len(scheme)], scheme) {
 			continue
 		}
+		behind := text[len(scheme):]
 		if after, right := strings.CutPrefix(behind, "://"); right && !strings.HasPrefix(after, "/") {
 			return "", "", false
 		}
@@ -86,7 +85,7 @@ func mistypedScheme(text string) (scheme, rest string, ok bool) {
 		if _, err := strconv.ParseUint(strings.TrimSuffix(name, "/"), 10, 64); err == nil || name == "" {
 			return "", "", false
 		}
-		return scheme, text[len(text)-len(name):], true
+		return scheme, name, true
 	}
 	return "", "", false
 }
