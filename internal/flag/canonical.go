@@ -40,7 +40,7 @@ func Canonical(text string) (string, error) {
 	}
 	var problem *Problem
 	if err != nil && !errors.As(err, &problem) {
-		err = invalidf("value", "is not valid JSON (%s): %v at byte %d.", shorten(text), err, dec.InputOffset())
+		err = invalidf("value", "is not valid JSON (%s): %v at byte %d.", Shorten(text), err, dec.InputOffset())
 	}
 	return string(out), err
 }
@@ -175,7 +175,7 @@ func appendCanonicalNumber(out []byte, number string) ([]byte, error) {
 	// The value is 0.<significant> × 10^point.
 	point := exp + len(digits) - len(fraction)
 	if exp > maxExponent || exp < -maxExponent || point > maxExponent || point < -maxExponent {
-		return nil, invalidf("value", "is %s, whose exponent is beyond ±%d. Write a smaller number, or make it a string.", shorten(number), maxExponent)
+		return nil, invalidf("value", "is %s, whose exponent is beyond ±%d. Write a smaller number, or make it a string.", Shorten(number), maxExponent)
 	}
 	if unsigned != mantissa {
 		out = append(out, '-')

@@ -153,7 +153,7 @@ func (f *Flag) validateRest() error {
 	}
 	for _, v := range f.AllowedValues {
 		if v.Type() != f.Type {
-			return invalidf("allowed_values", "has %s of type %s, but the flag is of type %s.", shorten(v.JSON()), v.Type(), f.Type)
+			return invalidf("allowed_values", "has %s of type %s, but the flag is of type %s.", Shorten(v.JSON()), v.Type(), f.Type)
 		}
 	}
 	if err := CheckText("description", f.Description, MaxDescriptionBytes); err != nil {
@@ -183,14 +183,14 @@ func (f *Flag) checkValue(field string, v Value) error {
 		return Invalid(field, "is null. Leave the value out instead of writing null; inside a list or an object null is fine.")
 	}
 	if v.Type() != f.Type {
-		return invalidf(field, "is %s (%s), but the flag is of type %s. Write a value of that type, or change the flag's type.", v.Type(), shorten(v.JSON()), f.Type)
+		return invalidf(field, "is %s (%s), but the flag is of type %s. Write a value of that type, or change the flag's type.", v.Type(), Shorten(v.JSON()), f.Type)
 	}
 	if len(f.AllowedValues) > 0 && !slices.Contains(f.AllowedValues, v) {
 		allowed := make([]string, len(f.AllowedValues))
 		for i, a := range f.AllowedValues {
 			allowed[i] = a.JSON()
 		}
-		return invalidf(field, "is %s, which is not among the flag's allowed_values: %s. Write one of them, or add it to allowed_values.", shorten(v.JSON()), shorten(strings.Join(allowed, ", ")))
+		return invalidf(field, "is %s, which is not among the flag's allowed_values: %s. Write one of them, or add it to allowed_values.", Shorten(v.JSON()), Shorten(strings.Join(allowed, ", ")))
 	}
 	return nil
 }

@@ -65,7 +65,7 @@ func ValidateHolder(holder string) error {
 		bad = bad || !alphanumeric(holder[i]) && !strings.ContainsRune("._@/-", rune(holder[i]))
 	}
 	if bad {
-		return invalidf("holder", "is %q, but a holder is 1 to %d letters, digits, \".\", \"_\", \"@\", \"/\" and \"-\", starting and ending with a letter or digit. Write a name like \"ops-anna\".", shorten(holder), MaxHolderBytes)
+		return invalidf("holder", "is %q, but a holder is 1 to %d letters, digits, \".\", \"_\", \"@\", \"/\" and \"-\", starting and ending with a letter or digit. Write a name like \"ops-anna\".", Shorten(holder), MaxHolderBytes)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -170,7 +171,7 @@ func ParseValue(typ Type, text string) (Value, error) {
 	case typ == String && found == "string":
 		var s string
 		if err := json.Unmarshal([]byte(canonical), &s); err != nil {
-			return Value{}, invalidf("value", "%s cannot be read as a string: %v.", shorten(canonical), err)
+			return Value{}, invalidf("value", "%s cannot be read as a string: %v.", Shorten(canonical), err)
 		}
 		return StringValue(s)
 	case typ == Int && found == "number":
@@ -182,7 +183,7 @@ func ParseValue(typ Type, text string) (Value, error) {
 	case typ == Double && found == "number":
 		d, err := strconv.ParseFloat(canonical, 64)
 		if err != nil {
-			return Value{}, invalidf("value", "is %s, outside what a double can hold (±1.8e308). Write a smaller number, or make the flag a string.", shorten(canonical))
+			return Value{}, invalidf("value", "is %s, outside what a double can hold (±1.8e308). Write a smaller number, or make the flag a string.", Shorten(canonical))
 		}
 		return DoubleValue(d)
 	case typeNames[typ] == "":
@@ -190,7 +191,7 @@ func ParseValue(typ Type, text string) (Value, error) {
 	}
 	what := "null"
 	if found != "null" {
-		what = fmt.Sprintf("%s (%s)", article(found), shorten(canonical))
+		what = fmt.Sprintf("%s (%s)", article(found), Shorten(canonical))
 	}
 	return Value{}, invalidf("value", "is %s, but the flag is of type %s. %s", what, typ, advice(typ, found, canonical))
 }
@@ -199,11 +200,11 @@ func parseInt(canonical string) (int64, error) {
 	if i, err := strconv.ParseInt(canonical, 10, 64); err == nil {
 		return i, nil
 	} else if errors.Is(err, strconv.ErrRange) {
-		return 0, invalidf("value", "is %s, outside what an int can hold (-9223372036854775808 to 9223372036854775807). Write a smaller number, or set type = \"double\".", shorten(canonical))
+		return 0, invalidf("value", "is %s, outside what an int can hold (-9223372036854775808 to 9223372036854775807). Write a smaller number, or set type = \"double\".", Shorten(canonical))
 	}
 	// Canonical form writes a whole number within 21 digits plainly, so what is
 	// left has a fraction or is far out of range.
-	return 0, invalidf("value", "is %s, not a whole number within -9223372036854775808 to 9223372036854775807. Write a whole number, or set type = \"double\".", shorten(canonical))
+	return 0, invalidf("value", "is %s, not a whole number within -9223372036854775808 to 9223372036854775807. Write a whole number, or set type = \"double\".", Shorten(canonical))
 }
 
 // InferType finds the type of a flag that does not say it, from its default
@@ -212,27 +213,25 @@ func parseInt(canonical string) (int64, error) {
 // prior type (0 for none) stays while both fit it, so that 0.5 changed to 1
 // remains a double. The error is a *Problem when the two do not go together.
 func InferType(prior Type, defaultValue, value string) (Type, error) {
+	texts := []struct{ field, text string }{{"default_value", defaultValue}, {"value", value}}
+	texts = slices.DeleteFunc(texts, func(t struct{ field, text string }) bool { return t.text == "" })
 	kind := ""
-	for _, text := range []struct{ field, text string }{{"default_value", defaultValue}, {"value", value}} {
-		if text.text == "" {
-			continue
-		}
-		canonical, err := Canonical(text.text)
+	for _, t := range texts {
+		canonical, err := Canonical(t.text)
 		if err != nil {
-			return 0, In(text.field, err)
+			return 0, In(t.field, err)
 		}
 		if kind == "" {
 			kind = kindOf(canonical)
 		}
 	}
-	fits := func(t Type) (err error) {
-		for _, text := range []struct{ field, text string }{{"default_value", defaultValue}, {"value", value}} {
-			if text.text != "" && err == nil {
-				_, err = ParseValue(t, text.text)
-				err = In(text.field, err)
+	fits := func(typ Type) error {
+		for _, t := range texts {
+			if _, err := ParseValue(typ, t.text); err != nil {
+				return In(t.field, err)
 			}
 		}
-		return err
+		return nil
 	}
 	if prior != 0 && fits(prior) == nil {
 		return prior, nil
@@ -258,7 +257,7 @@ func because(err error, typ Type, defaultValue string) error {
 	}
 	told := *p
 	told.Message = strings.Replace(p.Message, fmt.Sprintf("of type %s.", typ),
-		fmt.Sprintf("of type %s, as its default_value %s says.", typ, shorten(defaultValue)), 1)
+		fmt.Sprintf("of type %s, as its default_value %s says.", typ, Shorten(defaultValue)), 1)
 	return &told
 }
 
@@ -303,8 +302,8 @@ func advice(typ Type, found, canonical string) string {
 	return fmt.Sprintf("Write a %s, or change the flag's type.", typ)
 }
 
-// shorten keeps messages readable when a value is long.
-func shorten(text string) string {
+// Shorten keeps messages readable when a value is long.
+func Shorten(text string) string {
 	const most = 60
 	if len(text) <= most {
 		return text

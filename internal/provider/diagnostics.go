@@ -48,7 +48,7 @@ func (op operation) failed(diags *diag.Diagnostics, err error) {
 		}
 	default:
 	}
-	add(diags, p.Field, summary, detail, diags.AddAttributeError, diags.AddError)
+	add(p.Field, summary, detail, diags.AddAttributeError, diags.AddError)
 }
 
 // importBlock gives the block to paste, for an object that is not in state yet.
@@ -69,7 +69,7 @@ func invalid(diags *diag.Diagnostics, err error) {
 	if p.Field != "" {
 		summary = "Invalid " + p.Field
 	}
-	add(diags, p.Field, summary, problemText(p), diags.AddAttributeError, diags.AddError)
+	add(p.Field, summary, problemText(p), diags.AddAttributeError, diags.AddError)
 }
 
 // doubtful is invalid as a warning, for a rule that another change of the same
@@ -83,11 +83,11 @@ func doubtful(diags *diag.Diagnostics, err error, why string) {
 	if p.Field != "" {
 		summary = "Doubtful " + p.Field
 	}
-	add(diags, p.Field, summary, problemText(p)+" "+why, diags.AddAttributeWarning, diags.AddWarning)
+	add(p.Field, summary, problemText(p)+" "+why, diags.AddAttributeWarning, diags.AddWarning)
 }
 
 // add puts a diagnostic at the attribute where there is one.
-func add(_ *diag.Diagnostics, field, summary, detail string, at func(path.Path, string, string), anywhere func(string, string)) {
+func add(field, summary, detail string, at func(path.Path, string, string), anywhere func(string, string)) {
 	if field == "" || field == "state" { // what an override serves is no attribute: it follows from value
 		anywhere(summary, detail)
 		return
@@ -101,18 +101,6 @@ func asProblem(err error) *flag.Problem {
 		return p
 	}
 	return nil
-}
-
-// inField names the place of a problem that was found by a rule which does not
-// know the place.
-func inField(field string, err error) error {
-	p := asProblem(err)
-	if p == nil {
-		return err
-	}
-	moved := *p
-	moved.Field = field
-	return &moved
 }
 
 // problemText is the problem as a sentence. It begins with the attribute's name

@@ -89,11 +89,11 @@ func (d *evaluationDataSource) ValidateConfig(ctx context.Context, req datasourc
 	}
 	if !config.FlagKey.IsUnknown() && !config.FlagKey.IsNull() {
 		if _, err := flag.ParseKey(config.FlagKey.ValueString()); err != nil {
-			invalid(&resp.Diagnostics, inField("flag_key", err))
+			invalid(&resp.Diagnostics, flag.In("flag_key", err))
 		}
 	}
 	if _, err := write(ctx, config.Default); err != nil {
-		invalid(&resp.Diagnostics, inField("default", err))
+		invalid(&resp.Diagnostics, flag.In("default", err))
 	}
 }
 
@@ -124,7 +124,7 @@ func (d *evaluationDataSource) Read(ctx context.Context, req datasource.ReadRequ
 func (m *evaluationModel) take(ctx context.Context, answer flag.Answer, diags *diag.Diagnostics) {
 	otherwise, err := write(ctx, m.Default)
 	if err != nil {
-		invalid(diags, inField("default", err))
+		invalid(diags, flag.In("default", err))
 		return
 	}
 	m.Source, m.Stale = types.StringValue(answer.Source.String()), types.BoolValue(answer.Stale)
@@ -150,7 +150,7 @@ func (m *evaluationModel) take(ctx context.Context, answer flag.Answer, diags *d
 // fits checks that the default is of the flag's type.
 func (m *evaluationModel) fits(answer flag.Answer, otherwise writing, diags *diag.Diagnostics) bool {
 	if _, err := flag.ParseValue(answer.Type, otherwise.text); err != nil {
-		invalid(diags, inField("default", err))
+		invalid(diags, flag.In("default", err))
 		return false
 	}
 	return true

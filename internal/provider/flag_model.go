@@ -70,7 +70,7 @@ func (m *flagModel) declare(ctx context.Context, prior flag.Type) (declaration, 
 	defaultValue, err := write(ctx, m.DefaultValue)
 	value, err2 := write(ctx, m.Value)
 	allowed, err3 := write(ctx, m.AllowedValues)
-	problems := problemsIn(inField("default_value", err), inField("value", err2), inField("allowed_values", err3))
+	problems := problemsIn(flag.In("default_value", err), flag.In("value", err2), flag.In("allowed_values", err3))
 	if len(problems) > 0 {
 		return d, problems
 	}
@@ -83,14 +83,14 @@ func (m *flagModel) declare(ctx context.Context, prior flag.Type) (declaration, 
 	}
 	if defaultValue.text != "" {
 		d.flag.Default, err = flag.ParseValue(d.flag.Type, defaultValue.text)
-		problems = append(problems, problemsIn(inField("default_value", err))...)
+		problems = append(problems, problemsIn(flag.In("default_value", err))...)
 	}
 	if value.text != "" {
 		d.flag.Value, err = flag.ParseValue(d.flag.Type, value.text)
-		problems = append(problems, problemsIn(inField("value", err))...)
+		problems = append(problems, problemsIn(flag.In("value", err))...)
 	}
 	d.flag.AllowedValues, err = parseList(d.flag.Type, allowed)
-	problems = append(problems, problemsIn(inField("allowed_values", err))...)
+	problems = append(problems, problemsIn(flag.In("allowed_values", err))...)
 	if len(problems) == 0 {
 		problems = m.checkRest(d, defaultValue, value)
 	}

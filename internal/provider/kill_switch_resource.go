@@ -256,7 +256,7 @@ func (r *killSwitchResource) refuseEngaged(ctx context.Context, diags *diag.Diag
 	if f == nil || own == nil || !own.StandsAt(time.Now()) || kept.replacedBy(own) {
 		return // nothing would change
 	}
-	again := fmt.Sprintf("the flag would serve %s again instead of its default value %s", shorten(f.Serves().JSON()), shorten(f.Default.JSON()))
+	again := fmt.Sprintf("the flag would serve %s again instead of its default value %s", flag.Shorten(f.Serves().JSON()), flag.Shorten(f.Default.JSON()))
 	if len(others) > 0 {
 		again += ", as soon as " + strings.Join(others, " and ") + " released it too"
 	}

@@ -110,7 +110,7 @@ func (r *overrideResource) ValidateConfig(ctx context.Context, req resource.Vali
 		_, err = flag.Canonical(value.text)
 	}
 	if err != nil {
-		invalid(&resp.Diagnostics, inField("value", err))
+		invalid(&resp.Diagnostics, flag.In("value", err))
 	}
 	o := flag.Override{FlagKey: "unknown", EntityID: "unknown", State: flag.Default}
 	if !config.FlagKey.IsUnknown() {
@@ -162,7 +162,7 @@ func (r *overrideResource) ready(ctx context.Context, plan *overrideModel) (*fla
 	o := &flag.Override{FlagKey: ref.Key, EntityID: ref.ID, State: flag.Default}
 	value, err := write(ctx, plan.Value)
 	if err != nil || value.absent() {
-		return o, inField("value", err)
+		return o, flag.In("value", err)
 	}
 	typ := r.session.typeOfWritten(ref.Key)
 	if typ == 0 {
@@ -180,7 +180,7 @@ func (r *overrideResource) ready(ctx context.Context, plan *overrideModel) (*fla
 	}
 	o.State = flag.Enabled
 	o.Value, err = flag.ParseValue(typ, value.text)
-	return o, inField("value", err)
+	return o, flag.In("value", err)
 }
 
 // Create sets the override.

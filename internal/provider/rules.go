@@ -89,7 +89,7 @@ func breaks(o flag.Override, value writing, d declaration) error {
 	var err error
 	o.State = flag.Enabled
 	if o.Value, err = flag.ParseValue(f.Type, value.text); err != nil {
-		return inField("value", err)
+		return flag.In("value", err)
 	}
 	return o.ValidateFor(&f)
 }

@@ -63,7 +63,7 @@ func readSettings(m providerModel, lookup func(string) string, diags *diag.Diagn
 	s.token = strings.TrimSpace(s.token) // as file("bunting.token") reads it
 	if s.workspace != "" {
 		if err := flag.ValidateOwnerID(flag.WorkspaceOwner(s.workspace)); err != nil {
-			invalid(diags, inField("workspace", err))
+			invalid(diags, flag.In("workspace", err))
 		}
 	}
 	s.requestTimeout = readTimeoutSetting(m.RequestTimeout, lookup("BUNTING_REQUEST_TIMEOUT"), diags)

@@ -301,7 +301,7 @@ func elements(w writing) ([]string, error) {
 	}
 	var raw []json.RawMessage
 	if err := json.Unmarshal([]byte(w.text), &raw); err != nil {
-		return nil, flag.Invalid("", fmt.Sprintf("is %s, not a list. Write the values in brackets, like [%s].", shorten(w.text), shorten(w.text)))
+		return nil, flag.Invalid("", fmt.Sprintf("is %s, not a list. Write the values in brackets, like [%s].", flag.Shorten(w.text), flag.Shorten(w.text)))
 	}
 	texts := make([]string, len(raw))
 	for i, text := range raw {
@@ -368,15 +368,6 @@ func parseList(typ flag.Type, w writing) ([]flag.Value, error) {
 func normalList(values []flag.Value) []flag.Value {
 	list := flag.Flag{AllowedValues: values}
 	return list.Normalize().AllowedValues
-}
-
-// shorten keeps messages readable when a value is long.
-func shorten(text string) string {
-	const most = 60
-	if len(text) <= most {
-		return text
-	}
-	return strings.ToValidUTF8(text[:most], "") + "…"
 }
 
 // stringSet gives texts as a set.

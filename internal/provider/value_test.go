@@ -125,7 +125,7 @@ func TestReadAsLiteralsDo(t *testing.T) {
 	}
 	for _, text := range []string{"1e100000", "1e-100000", "1e999999999", "{"} {
 		if got, err := read(t.Context(), text); err == nil {
-			t.Errorf("read(%s): got %s, want an error", text, shorten(got.String()))
+			t.Errorf("read(%s): got %s, want an error", text, flag.Shorten(got.String()))
 		}
 	}
 }
