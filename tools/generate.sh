@@ -8,6 +8,10 @@ temp=$(mktemp -d)
 trap 'rm -rf "$temp"' EXIT
 
 .tools/buf generate --output "$temp"
+if [ "${1:-}" != --check ]; then # what follows is built from sources that may use it already
+	rm -rf gen
+	cp -R "$temp/gen" gen
+fi
 
 # The documentation is made from the provider's own answer, so that no CLI is needed. It reads templates and examples,
 # and wants to write beside them: so it works on copies.
@@ -32,7 +36,5 @@ if [ "${1:-}" = --check ]; then
 	done
 	exit
 fi
-for dir in gen docs; do
-	rm -rf "$dir"
-	mv "$temp/$dir" "$dir"
-done
+rm -rf docs
+mv "$temp/docs" docs

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -53,6 +54,30 @@ func (c *Client) Override(ctx context.Context, key flag.Key, entity string) (*fl
 	}
 	o, _ := edits[ref].Object.(*flag.Override)
 	return o, nil
+}
+
+// RemovedBy says who removed an object that is not there, as the audit log has
+// it; nil where it does not say, or where the object is there.
+func (c *Client) RemovedBy(ctx context.Context, ref flag.Ref) (*flag.Stamp, error) {
+	op := fmt.Sprintf("ask who removed the %s %s", ref.Kind, quoted(ref.String()))
+	m, err := call(ctx, c, op, c.admin.Get, &buntingv1.GetRequest{
+		Refs: []*buntingv1.Ref{wire.FromRef(ref)}, MinimumRevision: wire.FromRevision(c.lastWritten()), TellRemovals: true,
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, object := range m.GetObjects() {
+		absent, err := wire.ToRef(object.GetAbsent())
+		if err != nil || absent != ref || object.GetRemoved() == nil {
+			continue
+		}
+		by, err := wire.ToStamp(object.GetRemoved())
+		if err != nil {
+			return nil, c.broken(op, "sent a stamp that cannot be read (%v)", err)
+		}
+		return &by, nil
+	}
+	return nil, nil
 }
 
 // get reads the objects named, at a revision not older than our own last write.

@@ -124,6 +124,7 @@ type Change struct {
 	Ref      Ref
 	Object   Object // what to put, set or place; nil for the other operations
 	Expected *int64 // the object's revision as the caller knows it; 0: it must not exist; nil: whatever it is
+	StoreID  string // the store that Expected was read from; "" is any
 	OwnerID  string // the Terraform owner; "" for an operator
 	TakeOver bool   // take the object from its present owner
 }

@@ -311,6 +311,9 @@ func OwnerName(ownerID string) string {
 // WorkspaceOwner is the owner id of the provider setting workspace.
 func WorkspaceOwner(workspace string) string { return "workspace:" + workspace }
 
+// IsWorkspaceOwner reports whether the owner id is that of a workspace.
+func IsWorkspaceOwner(ownerID string) bool { return strings.HasPrefix(ownerID, WorkspaceOwner("")) }
+
 // ObjectOwner is the owner id of one object of a configuration that has not
 // named itself; random tells it from all others.
 func ObjectOwner(random string) string { return "object:" + random }

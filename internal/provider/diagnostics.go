@@ -72,16 +72,13 @@ func invalid(diags *diag.Diagnostics, err error) {
 	add(p.Field, summary, problemText(p), diags.AddAttributeError, diags.AddError)
 }
 
-// doubtful is invalid as a warning, for a rule that another change of the same
-// plan may still keep.
-func doubtful(diags *diag.Diagnostics, err error, why string) {
-	summary, p := "Doubtful configuration", asProblem(err)
+// doubtful is invalid as a warning, for a rule of an object that another change
+// of the same plan may still keep.
+func doubtful(diags *diag.Diagnostics, ref flag.Ref, err error, why string) {
+	summary, p := title(ref)+" may be refused", asProblem(err)
 	if p == nil {
 		diags.AddWarning(summary, sentence(err.Error())+" "+why)
 		return
-	}
-	if p.Field != "" {
-		summary = "Doubtful " + p.Field
 	}
 	add(p.Field, summary, problemText(p)+" "+why, diags.AddAttributeWarning, diags.AddWarning)
 }

@@ -94,7 +94,7 @@ func TestTellChange(t *testing.T) {
 	t.Parallel()
 	stamp := flag.Stamp{Revision: 7, Actor: "anna", Time: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)}
 	f := &flag.Flag{Key: "pay", Changed: stamp}
-	ours := &flag.Flag{Key: "pay", Changed: flag.Stamp{Revision: 7, Actor: "ci", OwnerID: "workspace:a"}}
+	ours := &flag.Flag{Key: "pay", Changed: flag.Stamp{Revision: 7, Actor: "anna", OwnerID: "workspace:a"}}
 	for name, row := range map[string]struct {
 		r       record
 		f       *flag.Flag
@@ -105,7 +105,7 @@ func TestTellChange(t *testing.T) {
 		"written, but equal": {record{Revision: 6}, f, false, false},
 		"seen before":        {record{Revision: 7}, f, true, false},
 		"just imported":      {record{}, f, true, false},
-		"by ourselves":       {record{Revision: 6, OwnerID: "workspace:a"}, ours, true, false},
+		"under our name":     {record{Revision: 6, OwnerID: "workspace:a"}, ours, true, true},
 	} {
 		var diags diag.Diagnostics
 		tellChange(&diags, row.r, row.f, row.differs)

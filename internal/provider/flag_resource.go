@@ -177,6 +177,9 @@ func (r *flagResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRe
 	if len(problems) > 0 {
 		return
 	}
+	if !plan.Key.IsUnknown() {
+		r.session.claim(ctx, req, &resp.Diagnostics, flag.FlagRef(d.flag.Key), "key")
+	}
 	plan.Value, plan.AllowedValues = plain(config.Value), plain(config.AllowedValues)
 	if req.State.Raw.IsNull() {
 		plan.Type = typeName(d.flag.Type)
@@ -345,6 +348,7 @@ func (r *flagResource) Read(ctx context.Context, req resource.ReadRequest, resp 
 	r.session.see(flag.FlagRef(key))
 	resp.Diagnostics.Append(setIdentity(ctx, resp.Identity, flagIdentity{Key: state.Key})...)
 	if f == nil {
+		r.session.tellGone(ctx, &resp.Diagnostics, flag.FlagRef(key), kept)
 		resp.State.RemoveResource(ctx)
 		return
 	}
@@ -363,8 +367,7 @@ func (r *flagResource) Read(ctx context.Context, req resource.ReadRequest, resp 
 	before.Killed, before.ID = state.Killed, state.ID
 	tellChange(&resp.Diagnostics, kept, f, !state.equal(&before))
 	resp.Diagnostics.Append(resp.State.Set(ctx, &state)...)
-	kept.Revision = f.Changed.Revision
-	kept.save(ctx, resp.Private, &resp.Diagnostics)
+	kept.at(f, r.session.storeID).save(ctx, resp.Private, &resp.Diagnostics)
 }
 
 // Update writes the flag as the plan has it.

@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -45,19 +46,48 @@ func standing(holds []*flag.Hold) bool {
 	return false
 }
 
-// tellChange warns that somebody else wrote the object, when what is read now
-// differs from what the state had.
+// tellChange warns that the object was written since the state was, when what is
+// read now differs from it. A write under the own name is told too: it is either
+// an apply whose end was not heard, or another configuration of that name.
 func tellChange(diags *diag.Diagnostics, r record, o flag.Object, differs bool) {
 	stamp := o.Stamp()
-	if !differs || r.Revision == 0 || stamp.Revision == r.Revision || (stamp.OwnerID != "" && stamp.OwnerID == r.OwnerID) {
+	if !differs || r.Revision == 0 || stamp.Revision == r.Revision {
 		return
 	}
-	on := ""
-	if stamp.OwnerID != "" {
-		on = " for " + flag.OwnerName(stamp.OwnerID)
-	}
 	diags.AddWarning(fmt.Sprintf("%s was changed by %s", title(o.Ref()), stamp.Actor),
-		fmt.Sprintf("At %s%s, not by this configuration. The plan shows what an apply would change back.", stamp.Time.UTC().Format(time.RFC3339), on))
+		when(stamp, r)+". The plan shows what an apply would change back.")
+}
+
+// tellGone warns that an object which the state has is gone, and says who removed
+// it where the server knows. What its own owner removed, in an apply whose end was
+// not heard, is told too: the state did not know.
+func (s *session) tellGone(ctx context.Context, diags *diag.Diagnostics, ref flag.Ref, r record) {
+	next := "The plan makes it anew where it is still declared."
+	if ref.Kind == flag.KindHold {
+		next = "The plan engages its kill switch again; set engaged = false to leave it released."
+	}
+	by := s.removedBy(ctx, ref)
+	if by == nil {
+		diags.AddWarning(title(ref)+" is gone", "It was removed, and the server does not know by whom. "+next)
+		return
+	}
+	done := map[flag.Kind]string{flag.KindFlag: "deleted", flag.KindOverride: "removed", flag.KindHold: "released"}[ref.Kind]
+	diags.AddWarning(fmt.Sprintf("%s was %s by %s", title(ref), done, by.Actor), fmt.Sprintf("%s. %s", when(*by, r), next))
+}
+
+// when says when, and for which owner, somebody wrote: "At …, not by this
+// configuration".
+func when(by flag.Stamp, r record) string {
+	at := "At " + by.Time.UTC().Format(time.RFC3339)
+	switch {
+	case by.OwnerID == "":
+		return at + ", not by this configuration"
+	case by.OwnerID == r.OwnerID && flag.IsWorkspaceOwner(by.OwnerID):
+		return at + ", by an apply for " + flag.OwnerName(by.OwnerID) + ", which is this configuration's own"
+	case by.OwnerID == r.OwnerID:
+		return at + ", by an apply of this configuration"
+	}
+	return at + " for " + flag.OwnerName(by.OwnerID) + ", not by this configuration"
 }
 
 // title names an object at the beginning of a summary.

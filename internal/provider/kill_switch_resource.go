@@ -201,6 +201,9 @@ func (r *killSwitchResource) ModifyPlan(ctx context.Context, req resource.Modify
 	if resp.Diagnostics.HasError() {
 		return
 	}
+	if !plan.FlagKey.IsUnknown() && !plan.Holder.IsUnknown() {
+		r.session.claim(ctx, req, &resp.Diagnostics, plan.ref(), "holder")
+	}
 	if update && plan.ref() != state.ref() && !plan.FlagKey.IsUnknown() && !plan.Holder.IsUnknown() {
 		r.refuseEngaged(ctx, &resp.Diagnostics, &state, record{}, "replace")
 	}
@@ -328,7 +331,7 @@ func (r *killSwitchResource) Create(ctx context.Context, req resource.CreateRequ
 		// placed in an apply whose answer was lost is released.
 		holds, err := r.session.holds(ctx, ref.Key)
 		if own, _ := split(holds, ref.ID); err == nil && own != nil && own.OwnerID == kept.OwnerID {
-			err = r.session.remove(ctx, flag.ReleaseHold, ref, record{OwnerID: kept.OwnerID, Revision: own.Changed.Revision})
+			err = r.session.remove(ctx, flag.ReleaseHold, ref, record{OwnerID: kept.OwnerID}.at(own, r.session.storeID))
 		}
 		if err != nil {
 			operation{doing: "release " + plan.name()}.failed(&resp.Diagnostics, err)
@@ -364,6 +367,9 @@ func (r *killSwitchResource) Read(ctx context.Context, req resource.ReadRequest,
 		resp.State.RemoveResource(ctx) // there is nothing to import
 		return
 	}
+	if own == nil && state.Engaged.ValueBool() {
+		r.session.tellGone(ctx, &resp.Diagnostics, ref, kept)
+	}
 	r.showOwn(&state, kept, own, &resp.Diagnostics)
 	state.show(holds)
 	if state.ReleaseOnDestroy.IsNull() {
@@ -377,7 +383,7 @@ func (r *killSwitchResource) Read(ctx context.Context, req resource.ReadRequest,
 	resp.Diagnostics.Append(resp.State.Set(ctx, &state)...)
 	kept.Revision = 0
 	if own != nil && state.Engaged.ValueBool() {
-		kept.Revision = own.Changed.Revision
+		kept = kept.at(own, r.session.storeID)
 	}
 	kept.save(ctx, resp.Private, &resp.Diagnostics)
 }
@@ -386,12 +392,10 @@ func (r *killSwitchResource) Read(ctx context.Context, req resource.ReadRequest,
 // what it says.
 func (r *killSwitchResource) showOwn(state *killSwitchModel, kept record, own *flag.Hold, diags *diag.Diagnostics) {
 	switch {
-	case own == nil && state.Engaged.ValueBool():
-		diags.AddWarning(fmt.Sprintf("The kill switch of flag %q was released elsewhere", state.FlagKey.ValueString()),
-			fmt.Sprintf("The hold of %q is gone, although the kill switch is engaged. The plan engages it again; set engaged = false to leave the flag released. Who released it: bunting audit.", state.Holder.ValueString()))
-		state.Engaged = types.BoolValue(false)
+	case own == nil && !state.Engaged.ValueBool():
 		return
 	case own == nil:
+		state.Engaged = types.BoolValue(false)
 		return
 	case !state.Engaged.IsNull() && !state.Engaged.ValueBool() && own.OwnerID != kept.OwnerID:
 		return // another's: this switch has placed none

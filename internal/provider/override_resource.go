@@ -148,6 +148,9 @@ func (r *overrideResource) ModifyPlan(ctx context.Context, req resource.ModifyPl
 	if resp.Diagnostics.HasError() || err != nil {
 		return // ValidateConfig tells
 	}
+	if !plan.FlagKey.IsUnknown() && !plan.EntityID.IsUnknown() {
+		r.session.claim(ctx, req, &resp.Diagnostics, plan.ref(), "entity_id")
+	}
 	if !plan.FlagKey.IsUnknown() {
 		o := flag.Override{FlagKey: plan.ref().Key, EntityID: plan.ref().ID}
 		r.session.checkOverride(ctx, &resp.Diagnostics, o, value, changing)
@@ -234,6 +237,7 @@ func (r *overrideResource) Read(ctx context.Context, req resource.ReadRequest, r
 	}
 	resp.Diagnostics.Append(setIdentity(ctx, resp.Identity, state.identity())...)
 	if o == nil {
+		r.session.tellGone(ctx, &resp.Diagnostics, ref, kept)
 		resp.State.RemoveResource(ctx)
 		return
 	}
@@ -254,8 +258,8 @@ func (r *overrideResource) Read(ctx context.Context, req resource.ReadRequest, r
 		state.Value = types.DynamicNull()
 	}
 	resp.Diagnostics.Append(resp.State.Set(ctx, &state)...)
-	kept.Revision, kept.Type = o.Changed.Revision, typeText(o.Value)
-	kept.save(ctx, resp.Private, &resp.Diagnostics)
+	kept.Type = typeText(o.Value)
+	kept.at(o, r.session.storeID).save(ctx, resp.Private, &resp.Diagnostics)
 }
 
 // tellPassedOver warns of an override that says nothing about its flag as it is

@@ -67,6 +67,45 @@ func TestTwoWorkspaces(t *testing.T) {
 	}
 }
 
+// Two blocks for one object would undo each other in every apply, so the second
+// is refused while planning, whether the first is new or not. A replacement, which
+// core plans twice, is no second block, nor is one that frees its name.
+func TestDeclaredTwice(t *testing.T) {
+	t.Parallel()
+	server := buntingtest.Start(t)
+	flags := func(name, attributes string) string {
+		return "resource \"bunting_flag\" \"" + name + "\" {\n  layer = \"user\"\n" + attributes + "\n}\n"
+	}
+	override := func(name string) string {
+		return "resource \"bunting_override\" \"" + name + "\" {\n  flag_key = bunting_flag.a.key\n  entity_id = \"u\"\n}\n"
+	}
+	killSwitch := func(name, holder string) string {
+		return "resource \"bunting_kill_switch\" \"" + name + "\" {\n  flag_key = bunting_flag.a.key\n  engaged = false\n  holder = \"" + holder + "\"\n}\n"
+	}
+	base := flags("a", "key = \"a\"\ndefault_value = 1")
+	c := newCLI(t, server.Endpoint, server.AdminToken)
+	c.env = append(c.env, "BUNTING_WORKSPACE=w")
+	for _, row := range []struct{ name, config, summary string }{
+		{"two new flags", base + flags("b", "key = \"a\"\ndefault_value = 1"), `Flag "a" is declared twice`},
+		{"made", base + override("a") + killSwitch("a", "terraform"), ""},
+		{"a second flag", base + flags("b", "key = \"a\"\ndefault_value = 2"), `Flag "a" is declared twice`},
+		{"a second override", base + override("a") + override("b"), `Override of "a" for "u" is declared twice`},
+		{"a second kill switch", base + override("a") + killSwitch("a", "terraform") + killSwitch("b", "terraform"), `Hold of terraform on flag "a" is declared twice`},
+		{"another holder", base + override("a") + killSwitch("a", "terraform") + killSwitch("b", "terraform/b"), ""},
+		{"a replacement", strings.Replace(base, "= 1", "= \"x\"", 1), ""},
+		{"one is renamed", strings.Replace(base, "\"a\"\ndef", "\"b\"\ndef", 1) + flags("b", "key = \"a\"\ndefault_value = 1"), ""},
+	} {
+		c.config(row.config)
+		if row.summary == "" {
+			c.plans().must(t)
+			c.applies().must(t)
+			c.unchanged()
+		} else if got := c.plans().fails(t); got.Summary != row.summary {
+			t.Errorf("%s: got %s", row.name, got)
+		}
+	}
+}
+
 // A workspace name that is set later takes over what was made without one.
 func TestWorkspaceIsNamedLater(t *testing.T) {
 	t.Parallel()

@@ -92,7 +92,7 @@ func (p *buntingProvider) Configure(ctx context.Context, req provider.ConfigureR
 	s := newSession()
 	s.workspace, s.token, s.awaits = set.workspace, set.token, set.awaits
 	if s.awaits == "" {
-		s.client = p.greet(ctx, set, &resp.Diagnostics)
+		s.client, s.storeID = p.greet(ctx, set, &resp.Diagnostics)
 	}
 	if resp.Diagnostics.HasError() {
 		return
@@ -102,15 +102,15 @@ func (p *buntingProvider) Configure(ctx context.Context, req provider.ConfigureR
 	resp.ResourceData, resp.DataSourceData = s, s
 }
 
-// greet makes the client and asks the server who it is.
-func (p *buntingProvider) greet(ctx context.Context, set settings, diags *diag.Diagnostics) *client.Client {
+// greet makes the client and asks the server who it is, and which store it has.
+func (p *buntingProvider) greet(ctx context.Context, set settings, diags *diag.Diagnostics) (c *client.Client, storeID string) {
 	c, err := client.New(client.Options{
 		Endpoint: set.endpoint, Token: set.token, UserAgent: "terraform-provider-bunting/" + p.version,
 		RequestTimeout: set.requestTimeout, ChangeNote: set.changeNote,
 	})
 	if err != nil {
 		refuseSettings(diags, set.token, "use the provider's settings", err)
-		return nil
+		return nil, ""
 	}
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
@@ -122,10 +122,10 @@ func (p *buntingProvider) greet(ctx context.Context, set settings, diags *diag.D
 		diags.AddAttributeError(path.Root("environment"), "The flag server is of another environment",
 			fmt.Sprintf("environment is %q, but the server at %s is of the environment %q. Nothing was read or written. Correct endpoint or environment.", set.environment, c.Endpoint(), server.Environment))
 	default:
-		return c
+		return c, server.Revision.StoreID
 	}
 	c.Close()
-	return nil
+	return nil, ""
 }
 
 // refuseSettings tells of settings that do not lead to a flag server.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 
+	"github.com/bunting-flags/terraform-provider-bunting/internal/client"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
 )
 
@@ -19,6 +20,9 @@ type record struct {
 	// Revision is the one that was read or written last. It goes with the next
 	// write, so that nothing is overwritten that no plan has shown. 0: none.
 	Revision int64 `json:"revision,omitempty"`
+	// StoreID is the store that Revision is of. Another store, like a backup that
+	// was restored, has other revisions of the same numbers.
+	StoreID string `json:"store_id,omitempty"`
 	// TakeOver says that the object was imported and not written since.
 	TakeOver bool `json:"take_over,omitempty"`
 	// Type is the type of an override's value, which its flag decides.
@@ -75,11 +79,22 @@ func (r record) replacedBy(o flag.Object) bool {
 	return r.OwnerID != "" && by.OwnerID == r.OwnerID && o.Manager() == r.OwnerID && by.Revision != r.Revision
 }
 
-// written gives the record after a write by the owner.
-func (r record) written(ownerID string, o flag.Object) record {
-	r.OwnerID, r.TakeOver = ownerID, false
-	if o != nil {
-		r.Revision = o.Stamp().Revision
+// expect lets the change be made only to the version that the record knows.
+func (r record) expect(change flag.Change) flag.Change {
+	if r.Revision != 0 {
+		change.Expected, change.StoreID = &r.Revision, r.StoreID
 	}
+	return change
+}
+
+// written gives the record after a write by the owner.
+func (r record) written(ownerID string, done client.Written) record {
+	r.OwnerID, r.TakeOver = ownerID, false
+	return r.at(done.Object, done.Revision.StoreID)
+}
+
+// at gives the record of what was read or written last.
+func (r record) at(o flag.Object, storeID string) record {
+	r.Revision, r.StoreID = o.Stamp().Revision, storeID
 	return r
 }

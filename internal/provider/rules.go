@@ -2,8 +2,11 @@ package provider
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/resource"
 
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
 )
@@ -20,6 +23,24 @@ func (s *session) plan(d declaration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.planned[d.flag.Key] = d
+}
+
+// claim remembers that a resource plans to have the object, and refuses a second
+// one: two blocks would undo each other's work in every apply. Core plans a
+// replacement twice, the second time as if there were nothing yet; but then the
+// private state is still that of the object which is replaced.
+func (s *session) claim(ctx context.Context, req resource.ModifyPlanRequest, diags *diag.Diagnostics, ref flag.Ref, field string) {
+	if s == nil {
+		return
+	}
+	again := req.State.Raw.IsNull() && loadRecord(ctx, req.Private, diags) != record{}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.claimed[ref] && !again {
+		diags.AddAttributeError(path.Root(field), title(ref)+" is declared twice", fmt.Sprintf(
+			"Another block of this configuration declares it too, and each apply would undo the work of one of them. Remove one of the two blocks, or give this one another %s. To rename a block write a moved block.", field))
+	}
+	s.claimed[ref] = true
 }
 
 func (s *session) plannedFlag(key flag.Key) (declaration, bool) {
@@ -50,7 +71,7 @@ func (s *session) checkOverride(ctx context.Context, diags *diag.Diagnostics, o 
 		switch {
 		case err == nil:
 		case d.changing:
-			doubtful(diags, err, "The flag is changed by this same plan; if the server still refuses the override then, the apply stops here.")
+			doubtful(diags, o.Ref(), err, "The flag is changed by this same plan; if the server still refuses the override then, the apply stops here.")
 		default:
 			invalid(diags, err)
 		}
@@ -67,7 +88,7 @@ func (s *session) checkOverride(ctx context.Context, diags *diag.Diagnostics, o 
 	switch {
 	case err == nil:
 	case s.mayBeOurs(f.OwnerID):
-		doubtful(diags, err, "This configuration may manage the flag, and change it in this same plan. Write flag_key = bunting_flag.NAME.key, so that the two are told apart.")
+		doubtful(diags, o.Ref(), err, "This configuration may manage the flag, and change it in this same plan. Write flag_key = bunting_flag.NAME.key, so that the two are told apart.")
 	default:
 		invalid(diags, err)
 	}

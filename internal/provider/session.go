@@ -22,17 +22,19 @@ type session struct {
 	client    *client.Client
 	token     string // to keep it out of the log
 	workspace string
+	storeID   string // the server's, as it was greeted
 	awaits    string // the setting without which there is no client yet
 
 	mu      sync.Mutex
 	seen    map[flag.Ref]bool        // read by a resource in this walk
+	claimed map[flag.Ref]bool        // planned by a resource in this walk
 	types   map[flag.Key]flag.Type   // of flags written in this walk
 	planned map[flag.Key]declaration // flags planned in this walk
 }
 
 func newSession() *session {
 	return &session{
-		seen:  map[flag.Ref]bool{},
+		seen: map[flag.Ref]bool{}, claimed: map[flag.Ref]bool{},
 		types: map[flag.Key]flag.Type{}, planned: map[flag.Key]declaration{},
 	}
 }
@@ -95,6 +97,21 @@ func (s *session) evaluate(ctx context.Context, q client.Question) (client.Evalu
 		return client.Evaluation{}, err
 	}
 	return c.Evaluate(ctx, q)
+}
+
+// removedBy says who removed an object that is gone; nil where that is not known.
+// Not to know is no error: that the object is gone is known without it.
+func (s *session) removedBy(ctx context.Context, ref flag.Ref) *flag.Stamp {
+	c, err := s.ready(fmt.Sprintf("ask who removed %q", ref))
+	if err != nil {
+		return nil
+	}
+	by, err := c.RemovedBy(ctx, ref)
+	if err != nil {
+		tflog.Info(ctx, "who removed an object is not known", map[string]any{"object": ref.String(), "error": err.Error()})
+		return nil
+	}
+	return by
 }
 
 // write makes one change. A refusal is a *flag.Problem.
@@ -163,22 +180,19 @@ func (s *session) create(ctx context.Context, o flag.Object) (record, []*flag.Ho
 	if err != nil {
 		return record{}, nil, err
 	}
-	return record{}.written(change.OwnerID, written.Object), written.Holds, nil
+	return record{}.written(change.OwnerID, written), written.Holds, nil
 }
 
 // update replaces the object as the record knows it, and gives the new record
 // and the holds on its flag.
 func (s *session) update(ctx context.Context, o flag.Object, r record) (record, []*flag.Hold, error) {
-	change := flag.Put(o)
-	if r.Revision != 0 {
-		change.Expected = &r.Revision
-	}
+	change := r.expect(flag.Put(o))
 	change.OwnerID, change.TakeOver = s.owner(r)
 	written, err := s.write(ctx, change)
 	if err != nil {
 		return r, nil, err
 	}
-	return r.written(change.OwnerID, written.Object), written.Holds, nil
+	return r.written(change.OwnerID, written), written.Holds, nil
 }
 
 // destroy is remove for an object that goes from the state: it is done too where
@@ -195,12 +209,9 @@ func (s *session) destroy(ctx context.Context, op flag.Op, ref flag.Ref, r recor
 // remove takes the object away as the record knows it. It is done already where
 // the object is not there.
 func (s *session) remove(ctx context.Context, op flag.Op, ref flag.Ref, r record) error {
-	change := flag.Change{Op: op, Ref: ref, OwnerID: r.OwnerID, TakeOver: r.TakeOver}
+	change := r.expect(flag.Change{Op: op, Ref: ref, OwnerID: r.OwnerID, TakeOver: r.TakeOver})
 	if change.OwnerID == "" {
 		change.OwnerID, _ = s.owner(r)
-	}
-	if r.Revision != 0 {
-		change.Expected = &r.Revision
 	}
 	_, err := s.write(ctx, change)
 	if p := asProblem(err); p != nil && p.Kind == flag.ProblemNotFound {

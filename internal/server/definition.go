@@ -51,6 +51,9 @@ func (s admin) Get(ctx context.Context, request *connect.Request[buntingv1.GetRe
 	if len(asked) > maxNames {
 		return nil, invalid("refs names %d objects, more than the %d that one call answers. Ask in several calls, or for a snapshot", len(asked), maxNames)
 	}
+	if request.Msg.GetTellRemovals() && len(asked) > maxRemovals {
+		return nil, invalid("refs names %d objects, more than the %d whose removals one call tells. Ask in several calls", len(asked), maxRemovals)
+	}
 	refs := make([]flag.Ref, len(asked))
 	for i, m := range asked {
 		var err error
@@ -90,7 +93,32 @@ func (s admin) Get(ctx context.Context, request *connect.Request[buntingv1.GetRe
 			}
 		}
 	}
+	if request.Msg.GetTellRemovals() {
+		s.tellRemovals(ctx, response)
+	}
 	return connect.NewResponse(response), nil
+}
+
+// tellRemovals adds to what is absent who removed it. Without the database the
+// answer is right all the same, so it is given without.
+func (s admin) tellRemovals(ctx context.Context, response *buntingv1.GetResponse) {
+	var gone []flag.Ref
+	for _, m := range response.GetObjects() {
+		if ref, err := wire.ToRef(m.GetAbsent()); err == nil {
+			gone = append(gone, ref)
+		}
+	}
+	removals, err := s.store.Removals(ctx, gone)
+	if err != nil {
+		s.log.WarnContext(ctx, "it cannot be told who removed what is absent", "error", err)
+		return
+	}
+	for _, m := range response.GetObjects() {
+		ref, err := wire.ToRef(m.GetAbsent())
+		if by, ok := removals[ref]; err == nil && ok {
+			m.Removed = wire.FromStamp(by)
+		}
+	}
 }
 
 // GetSnapshot streams definitions at one revision.

@@ -222,7 +222,8 @@ func TestGet(t *testing.T) {
 	}
 	for name, bad := range map[string]*buntingv1.GetRequest{
 		"an empty ref": {Refs: []*buntingv1.Ref{{}}}, "an empty key": {Refs: []*buntingv1.Ref{wire.FromRef(flag.FlagRef(""))}},
-		"too many": {Refs: slices.Repeat([]*buntingv1.Ref{wire.FromRef(flag.FlagRef("pay"))}, maxNames+1)},
+		"too many removals": {Refs: slices.Repeat([]*buntingv1.Ref{wire.FromRef(flag.FlagRef("pay"))}, maxRemovals+1), TellRemovals: true},
+		"too many":          {Refs: slices.Repeat([]*buntingv1.Ref{wire.FromRef(flag.FlagRef("pay"))}, maxNames+1)},
 	} {
 		if _, err := c.Get(t.Context(), connect.NewRequest(bad)); connect.CodeOf(err) != connect.CodeInvalidArgument {
 			t.Errorf("%s: %v", name, err)

@@ -24,10 +24,10 @@ func (j *judge) putFlag(c flag.Change) ([]flag.Edit, *flag.Problem) {
 		return write(&want), nil
 	case creates(c) && have.Archived():
 		return write(&want), nil // declaring an archived flag restores it
-	case creates(c) && adopts(c, have, want.SameDefinition(have)):
+	case creates(c) && (adopts(c, have, want.SameDefinition(have)) || replaces(c, have, &want)):
 		return write(&want), nil
 	case creates(c):
-		return nil, flagExists(c, have, want.SameDefinition(have))
+		return nil, flagExists(c, have)
 	}
 	if p := admit(c, have); p != nil {
 		return nil, p
@@ -115,7 +115,7 @@ func (j *judge) deleteFlag(c flag.Change) ([]flag.Edit, *flag.Problem) {
 	return append(edits, remove(c.Ref)...), nil
 }
 
-// flagExists refuses a create; same says that the flag is declared alike.
-func flagExists(c flag.Change, have *flag.Flag, same bool) *flag.Problem {
-	return exists(have, "key", fmt.Sprintf("%q is taken: the flag exists already, %s. %s", have.Key, manager(have), howToAdopt(c, have, same)))
+// flagExists refuses a create.
+func flagExists(c flag.Change, have *flag.Flag) *flag.Problem {
+	return exists(have, "key", fmt.Sprintf("%q is taken: the flag exists already, %s. %s", have.Key, manager(have), howToAdopt(c, have)))
 }

@@ -66,6 +66,9 @@ func (j *judge) change(c flag.Change) flag.Result {
 		return flag.Result{Status: flag.Refused, Problem: p} // nor is the caller told what there is
 	}
 	edits, p := j.decide(c)
+	if c.Expected != nil && c.StoreID != "" && c.StoreID != j.base.Revision.StoreID {
+		p = otherStore(c) // what the caller read tells nothing of what is here
+	}
 	switch {
 	case p != nil:
 		return flag.Result{Status: flag.Refused, Problem: p, Object: j.state.Object(c.Ref)}
@@ -243,6 +246,15 @@ func creates(c flag.Change) bool { return c.Expected != nil && *c.Expected == 0 
 // told that it is gone.
 func adopts(c flag.Change, have flag.Object, same bool) bool {
 	return same && c.OwnerID != "" && have.Manager() == c.OwnerID
+}
+
+// replaces reports whether a create takes the place of a flag of another type
+// that its own workspace wrote last: a replacement with create_before_destroy,
+// the only way in which a flag's type changes in Terraform. A flag of the same
+// type is not replaced so: it may be declared a second time under a workspace
+// name that two configurations share.
+func replaces(c flag.Change, have, want *flag.Flag) bool {
+	return flag.IsWorkspaceOwner(c.OwnerID) && have.OwnerID == c.OwnerID && have.Changed.OwnerID == c.OwnerID && have.Type != want.Type
 }
 
 func archived(o flag.Object) bool {

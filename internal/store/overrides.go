@@ -35,7 +35,7 @@ func (j *judge) setOverride(c flag.Change) ([]flag.Edit, *flag.Problem) {
 	case creates(c) && adopts(c, have, want.SameDefinition(have)):
 		return write(&want), nil
 	case creates(c):
-		return nil, overrideExists(c, have, want.SameDefinition(have))
+		return nil, overrideExists(c, have)
 	}
 	if p := admit(c, have); p != nil {
 		return nil, p
@@ -60,6 +60,6 @@ func (j *judge) removeOverride(c flag.Change) ([]flag.Edit, *flag.Problem) {
 	return remove(c.Ref), nil
 }
 
-func overrideExists(c flag.Change, have *flag.Override, same bool) *flag.Problem {
-	return exists(have, "entity_id", fmt.Sprintf("%q has an override of the flag %q already, %s. %s", have.EntityID, have.FlagKey, manager(have), howToAdopt(c, have, same)))
+func overrideExists(c flag.Change, have *flag.Override) *flag.Problem {
+	return exists(have, "entity_id", fmt.Sprintf("%q has an override of the flag %q already, %s. %s", have.EntityID, have.FlagKey, manager(have), howToAdopt(c, have)))
 }

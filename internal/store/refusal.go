@@ -3,7 +3,6 @@ package store
 import (
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
@@ -104,16 +103,24 @@ func exists(have flag.Object, field, message string) *flag.Problem {
 }
 
 // howToAdopt says what somebody can do who wanted to create what is there.
-func howToAdopt(c flag.Change, have flag.Object, same bool) string {
+func howToAdopt(c flag.Change, have flag.Object) string {
 	switch {
 	case c.OwnerID == "":
 		return "Read it and change it, or choose another name."
 	case have.Manager() == c.OwnerID:
-		return fmt.Sprintf("It differs from what is declared here. Import it by the id %q to change it.", have.Ref())
-	case same && have.Manager() != "" && !strings.HasPrefix(c.OwnerID, flag.WorkspaceOwner("")):
-		return fmt.Sprintf("It is declared alike: if this configuration made it in an apply that was cut off, the provider setting workspace makes a repeated create converge. To manage it here now, import it by the id %q.", have.Ref())
+		return fmt.Sprintf("It differs from what is declared here: another configuration may have the same workspace name, or create_before_destroy replaces it and changes it at once. Give one configuration a name of its own, or apply the change without replacing; else import it by the id %q.", have.Ref())
+	case have.Manager() != "" && !flag.IsWorkspaceOwner(have.Manager()) && !flag.IsWorkspaceOwner(c.OwnerID):
+		return fmt.Sprintf("If this configuration made it, in an apply that was cut off or as what create_before_destroy replaces: with the provider setting workspace both work, without it nobody can tell that it is its own. To manage it here now, import it by the id %q.", have.Ref())
 	}
 	return fmt.Sprintf("To manage it here, import it by the id %q.", have.Ref())
+}
+
+// otherStore refuses a change that was decided upon what another store had.
+func otherStore(c flag.Change) *flag.Problem {
+	return &flag.Problem{
+		Kind:    flag.ProblemConflict,
+		Message: fmt.Sprintf("%s was read from another store than the server has now: its database was restored, or is a different one. Read it again, then decide anew.", name(c.Ref)),
+	}
 }
 
 // owned refuses to change what another manages.

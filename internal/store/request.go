@@ -25,7 +25,7 @@ func (b Batch) content() string {
 	hash := sha256.New()
 	_, _ = fmt.Fprintf(hash, "%t %q\n", b.Atomic, b.Note) // a hash never fails
 	for _, c := range b.Changes {
-		text, err := json.Marshal(changeJSON{c.Op.String(), c.Ref.String(), c.Object, c.Expected, c.OwnerID, c.TakeOver})
+		text, err := json.Marshal(changeJSON{c.Op.String(), c.Ref.String(), c.Object, c.Expected, c.StoreID, c.OwnerID, c.TakeOver})
 		if err != nil {
 			// What JSON cannot hold will be refused; it must not fail the others here.
 			text = fmt.Appendf(nil, "%d %q %v", c.Op, c.Ref, err)
@@ -42,6 +42,7 @@ type changeJSON struct {
 	Ref      string      `json:"ref"`
 	Object   flag.Object `json:"object"`
 	Expected *int64      `json:"expected"`
+	StoreID  string      `json:"store_id,omitempty"`
 	OwnerID  string      `json:"owner_id"`
 	TakeOver bool        `json:"take_over"`
 }

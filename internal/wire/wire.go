@@ -240,7 +240,7 @@ func ToObject(m *buntingv1.Object) (flag.Edit, error) {
 
 // FromChange gives the message of a change.
 func FromChange(c flag.Change) *buntingv1.Change {
-	m := &buntingv1.Change{ExpectedRevision: c.Expected, OwnerId: c.OwnerID, TakeOver: c.TakeOver}
+	m := &buntingv1.Change{ExpectedRevision: c.Expected, ExpectedStoreId: c.StoreID, OwnerId: c.OwnerID, TakeOver: c.TakeOver}
 	key := string(c.Ref.Key)
 	switch o := c.Object.(type) {
 	case *flag.Flag:
@@ -272,7 +272,7 @@ func FromChange(c flag.Change) *buntingv1.Change {
 // ToChange reads a change. What the domain cannot hold, a *flag.Problem among
 // it, is the error.
 func ToChange(m *buntingv1.Change) (flag.Change, error) {
-	c := flag.Change{Expected: m.ExpectedRevision, OwnerID: m.GetOwnerId(), TakeOver: m.GetTakeOver()}
+	c := flag.Change{Expected: m.ExpectedRevision, StoreID: m.GetExpectedStoreId(), OwnerID: m.GetOwnerId(), TakeOver: m.GetTakeOver()}
 	var err error
 	switch v := m.GetChange().(type) {
 	case *buntingv1.Change_PutFlag:

@@ -103,7 +103,7 @@ func TestWhatIsSentArrives(t *testing.T) {
 		change := flag.Change{OwnerID: "workspace:w", TakeOver: rapid.Bool().Draw(t, "take over")}
 		if rapid.Bool().Draw(t, "expects") {
 			expected := rapid.Int64Range(0, 5).Draw(t, "expected")
-			change.Expected = &expected
+			change.Expected, change.StoreID = &expected, "s"
 		}
 		change.Op = rapid.SampledFrom([]flag.Op{
 			flag.PutFlag, flag.ArchiveFlag, flag.RestoreFlag, flag.DeleteFlag, flag.SetOverride, flag.RemoveOverride, flag.PlaceHold, flag.ReleaseHold,

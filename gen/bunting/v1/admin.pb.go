@@ -1026,7 +1026,10 @@ type Object struct {
 	//	*Object_Override
 	//	*Object_Hold
 	//	*Object_Absent
-	Object        isObject_Object `protobuf_oneof:"object"`
+	Object isObject_Object `protobuf_oneof:"object"`
+	// Of an absent object that a Get with tell_removals asked for: who removed it
+	// last. Not set where that is not known.
+	Removed       *Stamp `protobuf:"bytes,5,opt,name=removed,proto3" json:"removed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1100,6 +1103,13 @@ func (x *Object) GetAbsent() *Ref {
 		if x, ok := x.Object.(*Object_Absent); ok {
 			return x.Absent
 		}
+	}
+	return nil
+}
+
+func (x *Object) GetRemoved() *Stamp {
+	if x != nil {
+		return x.Removed
 	}
 	return nil
 }
@@ -1659,8 +1669,10 @@ type GetRequest struct {
 	Refs []*Ref `protobuf:"bytes,1,rep,name=refs,proto3" json:"refs,omitempty"`
 	// As in EvaluateRequest.
 	MinimumRevision *Revision `protobuf:"bytes,2,opt,name=minimum_revision,json=minimumRevision,proto3" json:"minimum_revision,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Ask the audit log who removed what is absent. Up to 1,000 refs.
+	TellRemovals  bool `protobuf:"varint,3,opt,name=tell_removals,json=tellRemovals,proto3" json:"tell_removals,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetRequest) Reset() {
@@ -1705,6 +1717,13 @@ func (x *GetRequest) GetMinimumRevision() *Revision {
 		return x.MinimumRevision
 	}
 	return nil
+}
+
+func (x *GetRequest) GetTellRemovals() bool {
+	if x != nil {
+		return x.TellRemovals
+	}
+	return false
 }
 
 // GetResponse holds the objects found and, as `absent`, those that do not exist.
@@ -1779,9 +1798,12 @@ type Change struct {
 	// The Terraform owner; empty for operators.
 	OwnerId string `protobuf:"bytes,21,opt,name=owner_id,json=ownerId,proto3" json:"owner_id,omitempty"`
 	// Take the object from its present owner. Audited.
-	TakeOver      bool `protobuf:"varint,22,opt,name=take_over,json=takeOver,proto3" json:"take_over,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	TakeOver bool `protobuf:"varint,22,opt,name=take_over,json=takeOver,proto3" json:"take_over,omitempty"`
+	// The store that expected_revision is of: another store has other revisions
+	// of the same numbers. Empty: not checked.
+	ExpectedStoreId string `protobuf:"bytes,23,opt,name=expected_store_id,json=expectedStoreId,proto3" json:"expected_store_id,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Change) Reset() {
@@ -1912,6 +1934,13 @@ func (x *Change) GetTakeOver() bool {
 		return x.TakeOver
 	}
 	return false
+}
+
+func (x *Change) GetExpectedStoreId() string {
+	if x != nil {
+		return x.ExpectedStoreId
+	}
+	return ""
 }
 
 type isChange_Change interface {
@@ -3315,12 +3344,13 @@ const file_bunting_v1_admin_proto_rawDesc = "" +
 	"\tentity_id\x18\x02 \x01(\tR\bentityId\"<\n" +
 	"\aHoldRef\x12\x19\n" +
 	"\bflag_key\x18\x01 \x01(\tR\aflagKey\x12\x16\n" +
-	"\x06holder\x18\x02 \x01(\tR\x06holder\"\xc1\x01\n" +
+	"\x06holder\x18\x02 \x01(\tR\x06holder\"\xee\x01\n" +
 	"\x06Object\x12&\n" +
 	"\x04flag\x18\x01 \x01(\v2\x10.bunting.v1.FlagH\x00R\x04flag\x122\n" +
 	"\boverride\x18\x02 \x01(\v2\x14.bunting.v1.OverrideH\x00R\boverride\x12&\n" +
 	"\x04hold\x18\x03 \x01(\v2\x10.bunting.v1.HoldH\x00R\x04hold\x12)\n" +
-	"\x06absent\x18\x04 \x01(\v2\x0f.bunting.v1.RefH\x00R\x06absentB\b\n" +
+	"\x06absent\x18\x04 \x01(\v2\x0f.bunting.v1.RefH\x00R\x06absent\x12+\n" +
+	"\aremoved\x18\x05 \x01(\v2\x11.bunting.v1.StampR\aremovedB\b\n" +
 	"\x06object\"\x12\n" +
 	"\x10GetServerRequest\"\xb4\x03\n" +
 	"\x11GetServerResponse\x12 \n" +
@@ -3356,14 +3386,15 @@ const file_bunting_v1_admin_proto_rawDesc = "" +
 	"\aobjects\x18\x01 \x03(\v2\x12.bunting.v1.ObjectR\aobjects\"?\n" +
 	"\vSnapshotEnd\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\x03R\x05count\x12\x1a\n" +
-	"\bchecksum\x18\x02 \x01(\fR\bchecksum\"r\n" +
+	"\bchecksum\x18\x02 \x01(\fR\bchecksum\"\x97\x01\n" +
 	"\n" +
 	"GetRequest\x12#\n" +
 	"\x04refs\x18\x01 \x03(\v2\x0f.bunting.v1.RefR\x04refs\x12?\n" +
-	"\x10minimum_revision\x18\x02 \x01(\v2\x14.bunting.v1.RevisionR\x0fminimumRevision\"m\n" +
+	"\x10minimum_revision\x18\x02 \x01(\v2\x14.bunting.v1.RevisionR\x0fminimumRevision\x12#\n" +
+	"\rtell_removals\x18\x03 \x01(\bR\ftellRemovals\"m\n" +
 	"\vGetResponse\x120\n" +
 	"\brevision\x18\x01 \x01(\v2\x14.bunting.v1.RevisionR\brevision\x12,\n" +
-	"\aobjects\x18\x02 \x03(\v2\x12.bunting.v1.ObjectR\aobjects\"\x9a\x04\n" +
+	"\aobjects\x18\x02 \x03(\v2\x12.bunting.v1.ObjectR\aobjects\"\xc6\x04\n" +
 	"\x06Change\x12-\n" +
 	"\bput_flag\x18\x01 \x01(\v2\x10.bunting.v1.FlagH\x00R\aputFlag\x12#\n" +
 	"\farchive_flag\x18\x02 \x01(\tH\x00R\varchiveFlag\x12#\n" +
@@ -3377,7 +3408,8 @@ const file_bunting_v1_admin_proto_rawDesc = "" +
 	"\frelease_hold\x18\b \x01(\v2\x13.bunting.v1.HoldRefH\x00R\vreleaseHold\x120\n" +
 	"\x11expected_revision\x18\x14 \x01(\x03H\x01R\x10expectedRevision\x88\x01\x01\x12\x19\n" +
 	"\bowner_id\x18\x15 \x01(\tR\aownerId\x12\x1b\n" +
-	"\ttake_over\x18\x16 \x01(\bR\btakeOverB\b\n" +
+	"\ttake_over\x18\x16 \x01(\bR\btakeOver\x12*\n" +
+	"\x11expected_store_id\x18\x17 \x01(\tR\x0fexpectedStoreIdB\b\n" +
 	"\x06changeB\x14\n" +
 	"\x12_expected_revision\"\xa0\x01\n" +
 	"\fApplyRequest\x12,\n" +
@@ -3604,79 +3636,80 @@ var file_bunting_v1_admin_proto_depIdxs = []int32{
 	8,  // 17: bunting.v1.Object.override:type_name -> bunting.v1.Override
 	9,  // 18: bunting.v1.Object.hold:type_name -> bunting.v1.Hold
 	10, // 19: bunting.v1.Object.absent:type_name -> bunting.v1.Ref
-	5,  // 20: bunting.v1.GetServerResponse.revision:type_name -> bunting.v1.Revision
-	0,  // 21: bunting.v1.GetServerResponse.scopes:type_name -> bunting.v1.Scope
-	5,  // 22: bunting.v1.GetSnapshotRequest.known_revision:type_name -> bunting.v1.Revision
-	1,  // 23: bunting.v1.GetSnapshotRequest.parts:type_name -> bunting.v1.Part
-	18, // 24: bunting.v1.GetSnapshotResponse.start:type_name -> bunting.v1.SnapshotStart
-	19, // 25: bunting.v1.GetSnapshotResponse.objects:type_name -> bunting.v1.SnapshotObjects
-	20, // 26: bunting.v1.GetSnapshotResponse.end:type_name -> bunting.v1.SnapshotEnd
-	5,  // 27: bunting.v1.SnapshotStart.revision:type_name -> bunting.v1.Revision
-	2,  // 28: bunting.v1.SnapshotStart.kind:type_name -> bunting.v1.SnapshotKind
-	1,  // 29: bunting.v1.SnapshotStart.parts:type_name -> bunting.v1.Part
-	13, // 30: bunting.v1.SnapshotObjects.objects:type_name -> bunting.v1.Object
-	10, // 31: bunting.v1.GetRequest.refs:type_name -> bunting.v1.Ref
-	5,  // 32: bunting.v1.GetRequest.minimum_revision:type_name -> bunting.v1.Revision
-	5,  // 33: bunting.v1.GetResponse.revision:type_name -> bunting.v1.Revision
-	13, // 34: bunting.v1.GetResponse.objects:type_name -> bunting.v1.Object
-	7,  // 35: bunting.v1.Change.put_flag:type_name -> bunting.v1.Flag
-	8,  // 36: bunting.v1.Change.set_override:type_name -> bunting.v1.Override
-	11, // 37: bunting.v1.Change.remove_override:type_name -> bunting.v1.OverrideRef
-	9,  // 38: bunting.v1.Change.place_hold:type_name -> bunting.v1.Hold
-	12, // 39: bunting.v1.Change.release_hold:type_name -> bunting.v1.HoldRef
-	23, // 40: bunting.v1.ApplyRequest.changes:type_name -> bunting.v1.Change
-	5,  // 41: bunting.v1.ApplyResponse.revision:type_name -> bunting.v1.Revision
-	26, // 42: bunting.v1.ApplyResponse.results:type_name -> bunting.v1.Result
-	3,  // 43: bunting.v1.Result.status:type_name -> bunting.v1.ResultStatus
-	13, // 44: bunting.v1.Result.object:type_name -> bunting.v1.Object
-	27, // 45: bunting.v1.Result.problem:type_name -> bunting.v1.Problem
-	9,  // 46: bunting.v1.Result.holds:type_name -> bunting.v1.Hold
-	4,  // 47: bunting.v1.Problem.kind:type_name -> bunting.v1.ProblemKind
-	6,  // 48: bunting.v1.Problem.by:type_name -> bunting.v1.Stamp
-	5,  // 49: bunting.v1.ErrorDetail.revision:type_name -> bunting.v1.Revision
-	5,  // 50: bunting.v1.WatchChangesRequest.since:type_name -> bunting.v1.Revision
-	31, // 51: bunting.v1.WatchChangesResponse.commit:type_name -> bunting.v1.Commit
-	32, // 52: bunting.v1.WatchChangesResponse.heartbeat:type_name -> bunting.v1.Heartbeat
-	33, // 53: bunting.v1.WatchChangesResponse.resync:type_name -> bunting.v1.Resync
-	5,  // 54: bunting.v1.Commit.revision:type_name -> bunting.v1.Revision
-	13, // 55: bunting.v1.Commit.objects:type_name -> bunting.v1.Object
-	5,  // 56: bunting.v1.Heartbeat.revision:type_name -> bunting.v1.Revision
-	5,  // 57: bunting.v1.Resync.revision:type_name -> bunting.v1.Revision
-	44, // 58: bunting.v1.GetAuditLogRequest.since:type_name -> google.protobuf.Timestamp
-	36, // 59: bunting.v1.GetAuditLogResponse.entries:type_name -> bunting.v1.AuditEntry
-	44, // 60: bunting.v1.AuditEntry.time:type_name -> google.protobuf.Timestamp
-	0,  // 61: bunting.v1.Token.scopes:type_name -> bunting.v1.Scope
-	44, // 62: bunting.v1.Token.created_at:type_name -> google.protobuf.Timestamp
-	44, // 63: bunting.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
-	44, // 64: bunting.v1.Token.revoked_at:type_name -> google.protobuf.Timestamp
-	0,  // 65: bunting.v1.CreateTokenRequest.scopes:type_name -> bunting.v1.Scope
-	44, // 66: bunting.v1.CreateTokenRequest.expires_at:type_name -> google.protobuf.Timestamp
-	37, // 67: bunting.v1.CreateTokenResponse.token:type_name -> bunting.v1.Token
-	37, // 68: bunting.v1.ListTokensResponse.tokens:type_name -> bunting.v1.Token
-	37, // 69: bunting.v1.RevokeTokenResponse.token:type_name -> bunting.v1.Token
-	14, // 70: bunting.v1.FlagAdminService.GetServer:input_type -> bunting.v1.GetServerRequest
-	16, // 71: bunting.v1.FlagAdminService.GetSnapshot:input_type -> bunting.v1.GetSnapshotRequest
-	21, // 72: bunting.v1.FlagAdminService.Get:input_type -> bunting.v1.GetRequest
-	24, // 73: bunting.v1.FlagAdminService.Apply:input_type -> bunting.v1.ApplyRequest
-	29, // 74: bunting.v1.FlagAdminService.WatchChanges:input_type -> bunting.v1.WatchChangesRequest
-	34, // 75: bunting.v1.FlagAdminService.GetAuditLog:input_type -> bunting.v1.GetAuditLogRequest
-	38, // 76: bunting.v1.FlagAdminService.CreateToken:input_type -> bunting.v1.CreateTokenRequest
-	40, // 77: bunting.v1.FlagAdminService.ListTokens:input_type -> bunting.v1.ListTokensRequest
-	42, // 78: bunting.v1.FlagAdminService.RevokeToken:input_type -> bunting.v1.RevokeTokenRequest
-	15, // 79: bunting.v1.FlagAdminService.GetServer:output_type -> bunting.v1.GetServerResponse
-	17, // 80: bunting.v1.FlagAdminService.GetSnapshot:output_type -> bunting.v1.GetSnapshotResponse
-	22, // 81: bunting.v1.FlagAdminService.Get:output_type -> bunting.v1.GetResponse
-	25, // 82: bunting.v1.FlagAdminService.Apply:output_type -> bunting.v1.ApplyResponse
-	30, // 83: bunting.v1.FlagAdminService.WatchChanges:output_type -> bunting.v1.WatchChangesResponse
-	35, // 84: bunting.v1.FlagAdminService.GetAuditLog:output_type -> bunting.v1.GetAuditLogResponse
-	39, // 85: bunting.v1.FlagAdminService.CreateToken:output_type -> bunting.v1.CreateTokenResponse
-	41, // 86: bunting.v1.FlagAdminService.ListTokens:output_type -> bunting.v1.ListTokensResponse
-	43, // 87: bunting.v1.FlagAdminService.RevokeToken:output_type -> bunting.v1.RevokeTokenResponse
-	79, // [79:88] is the sub-list for method output_type
-	70, // [70:79] is the sub-list for method input_type
-	70, // [70:70] is the sub-list for extension type_name
-	70, // [70:70] is the sub-list for extension extendee
-	0,  // [0:70] is the sub-list for field type_name
+	6,  // 20: bunting.v1.Object.removed:type_name -> bunting.v1.Stamp
+	5,  // 21: bunting.v1.GetServerResponse.revision:type_name -> bunting.v1.Revision
+	0,  // 22: bunting.v1.GetServerResponse.scopes:type_name -> bunting.v1.Scope
+	5,  // 23: bunting.v1.GetSnapshotRequest.known_revision:type_name -> bunting.v1.Revision
+	1,  // 24: bunting.v1.GetSnapshotRequest.parts:type_name -> bunting.v1.Part
+	18, // 25: bunting.v1.GetSnapshotResponse.start:type_name -> bunting.v1.SnapshotStart
+	19, // 26: bunting.v1.GetSnapshotResponse.objects:type_name -> bunting.v1.SnapshotObjects
+	20, // 27: bunting.v1.GetSnapshotResponse.end:type_name -> bunting.v1.SnapshotEnd
+	5,  // 28: bunting.v1.SnapshotStart.revision:type_name -> bunting.v1.Revision
+	2,  // 29: bunting.v1.SnapshotStart.kind:type_name -> bunting.v1.SnapshotKind
+	1,  // 30: bunting.v1.SnapshotStart.parts:type_name -> bunting.v1.Part
+	13, // 31: bunting.v1.SnapshotObjects.objects:type_name -> bunting.v1.Object
+	10, // 32: bunting.v1.GetRequest.refs:type_name -> bunting.v1.Ref
+	5,  // 33: bunting.v1.GetRequest.minimum_revision:type_name -> bunting.v1.Revision
+	5,  // 34: bunting.v1.GetResponse.revision:type_name -> bunting.v1.Revision
+	13, // 35: bunting.v1.GetResponse.objects:type_name -> bunting.v1.Object
+	7,  // 36: bunting.v1.Change.put_flag:type_name -> bunting.v1.Flag
+	8,  // 37: bunting.v1.Change.set_override:type_name -> bunting.v1.Override
+	11, // 38: bunting.v1.Change.remove_override:type_name -> bunting.v1.OverrideRef
+	9,  // 39: bunting.v1.Change.place_hold:type_name -> bunting.v1.Hold
+	12, // 40: bunting.v1.Change.release_hold:type_name -> bunting.v1.HoldRef
+	23, // 41: bunting.v1.ApplyRequest.changes:type_name -> bunting.v1.Change
+	5,  // 42: bunting.v1.ApplyResponse.revision:type_name -> bunting.v1.Revision
+	26, // 43: bunting.v1.ApplyResponse.results:type_name -> bunting.v1.Result
+	3,  // 44: bunting.v1.Result.status:type_name -> bunting.v1.ResultStatus
+	13, // 45: bunting.v1.Result.object:type_name -> bunting.v1.Object
+	27, // 46: bunting.v1.Result.problem:type_name -> bunting.v1.Problem
+	9,  // 47: bunting.v1.Result.holds:type_name -> bunting.v1.Hold
+	4,  // 48: bunting.v1.Problem.kind:type_name -> bunting.v1.ProblemKind
+	6,  // 49: bunting.v1.Problem.by:type_name -> bunting.v1.Stamp
+	5,  // 50: bunting.v1.ErrorDetail.revision:type_name -> bunting.v1.Revision
+	5,  // 51: bunting.v1.WatchChangesRequest.since:type_name -> bunting.v1.Revision
+	31, // 52: bunting.v1.WatchChangesResponse.commit:type_name -> bunting.v1.Commit
+	32, // 53: bunting.v1.WatchChangesResponse.heartbeat:type_name -> bunting.v1.Heartbeat
+	33, // 54: bunting.v1.WatchChangesResponse.resync:type_name -> bunting.v1.Resync
+	5,  // 55: bunting.v1.Commit.revision:type_name -> bunting.v1.Revision
+	13, // 56: bunting.v1.Commit.objects:type_name -> bunting.v1.Object
+	5,  // 57: bunting.v1.Heartbeat.revision:type_name -> bunting.v1.Revision
+	5,  // 58: bunting.v1.Resync.revision:type_name -> bunting.v1.Revision
+	44, // 59: bunting.v1.GetAuditLogRequest.since:type_name -> google.protobuf.Timestamp
+	36, // 60: bunting.v1.GetAuditLogResponse.entries:type_name -> bunting.v1.AuditEntry
+	44, // 61: bunting.v1.AuditEntry.time:type_name -> google.protobuf.Timestamp
+	0,  // 62: bunting.v1.Token.scopes:type_name -> bunting.v1.Scope
+	44, // 63: bunting.v1.Token.created_at:type_name -> google.protobuf.Timestamp
+	44, // 64: bunting.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
+	44, // 65: bunting.v1.Token.revoked_at:type_name -> google.protobuf.Timestamp
+	0,  // 66: bunting.v1.CreateTokenRequest.scopes:type_name -> bunting.v1.Scope
+	44, // 67: bunting.v1.CreateTokenRequest.expires_at:type_name -> google.protobuf.Timestamp
+	37, // 68: bunting.v1.CreateTokenResponse.token:type_name -> bunting.v1.Token
+	37, // 69: bunting.v1.ListTokensResponse.tokens:type_name -> bunting.v1.Token
+	37, // 70: bunting.v1.RevokeTokenResponse.token:type_name -> bunting.v1.Token
+	14, // 71: bunting.v1.FlagAdminService.GetServer:input_type -> bunting.v1.GetServerRequest
+	16, // 72: bunting.v1.FlagAdminService.GetSnapshot:input_type -> bunting.v1.GetSnapshotRequest
+	21, // 73: bunting.v1.FlagAdminService.Get:input_type -> bunting.v1.GetRequest
+	24, // 74: bunting.v1.FlagAdminService.Apply:input_type -> bunting.v1.ApplyRequest
+	29, // 75: bunting.v1.FlagAdminService.WatchChanges:input_type -> bunting.v1.WatchChangesRequest
+	34, // 76: bunting.v1.FlagAdminService.GetAuditLog:input_type -> bunting.v1.GetAuditLogRequest
+	38, // 77: bunting.v1.FlagAdminService.CreateToken:input_type -> bunting.v1.CreateTokenRequest
+	40, // 78: bunting.v1.FlagAdminService.ListTokens:input_type -> bunting.v1.ListTokensRequest
+	42, // 79: bunting.v1.FlagAdminService.RevokeToken:input_type -> bunting.v1.RevokeTokenRequest
+	15, // 80: bunting.v1.FlagAdminService.GetServer:output_type -> bunting.v1.GetServerResponse
+	17, // 81: bunting.v1.FlagAdminService.GetSnapshot:output_type -> bunting.v1.GetSnapshotResponse
+	22, // 82: bunting.v1.FlagAdminService.Get:output_type -> bunting.v1.GetResponse
+	25, // 83: bunting.v1.FlagAdminService.Apply:output_type -> bunting.v1.ApplyResponse
+	30, // 84: bunting.v1.FlagAdminService.WatchChanges:output_type -> bunting.v1.WatchChangesResponse
+	35, // 85: bunting.v1.FlagAdminService.GetAuditLog:output_type -> bunting.v1.GetAuditLogResponse
+	39, // 86: bunting.v1.FlagAdminService.CreateToken:output_type -> bunting.v1.CreateTokenResponse
+	41, // 87: bunting.v1.FlagAdminService.ListTokens:output_type -> bunting.v1.ListTokensResponse
+	43, // 88: bunting.v1.FlagAdminService.RevokeToken:output_type -> bunting.v1.RevokeTokenResponse
+	80, // [80:89] is the sub-list for method output_type
+	71, // [71:80] is the sub-list for method input_type
+	71, // [71:71] is the sub-list for extension type_name
+	71, // [71:71] is the sub-list for extension extendee
+	0,  // [0:71] is the sub-list for field type_name
 }
 
 func init() { file_bunting_v1_admin_proto_init() }

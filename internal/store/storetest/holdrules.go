@@ -42,6 +42,8 @@ var placeHoldRules = []rule{
 		name: "released since it was read", given: []act{put(), place("terraform").in(payments), release("terraform").as(admin)}, when: place("terraform").in(payments).expecting(outdated),
 		want: refused(flag.ProblemNotFound, "", "removed by admin").because("admin", ""),
 	},
+	{name: "read from another store", given: []act{put(), place("anna")}, when: release("anna").expecting(elsewhere), want: refused(flag.ProblemConflict, "", "another store")},
+	{name: "gone, and read from another store", given: []act{put()}, when: release("anna").expecting(elsewhere), want: refused(flag.ProblemConflict, "", "another store")},
 	{name: "same, to be new, by its own workspace: adopted, so written anew", given: []act{put(), place("terraform").in(payments)}, when: place("terraform").in(payments).expecting(fresh), want: applied(writtenAnew)},
 	{name: "different, to be new, by its own workspace", given: []act{put(), place("terraform").in(payments)}, when: place("terraform", reason("other")).in(payments).expecting(fresh), want: refused(flag.ProblemAlreadyExists, "holder", `holder = "terraform/<name>"`, "import").because("ci", payments)},
 	{name: "same, to be new, by another workspace", given: []act{put(), place("terraform").in(payments)}, when: place("terraform").in(search).expecting(fresh), want: refused(flag.ProblemAlreadyExists, "holder", `holder = "terraform/<name>"`, "import", `workspace "payments"`).because("ci", payments)},

@@ -24,6 +24,7 @@ var setOverrideRules = []rule{
 	{name: "same", given: []act{put(), set()}, when: set(), want: unchanged},
 	{name: "same, as read", given: []act{put(), set().in(payments)}, when: set().in(payments).expecting(asRead), want: unchanged},
 	{name: "same, outdated", given: []act{put(), set(), set(servingDefault)}, when: set(servingDefault).expecting(outdated), want: refused(flag.ProblemConflict, "", "changed by anna").because("anna", "")},
+	{name: "read from another store", given: []act{put(), set()}, when: removal().expecting(elsewhere), want: refused(flag.ProblemConflict, "", "another store")},
 	{name: "same, to be new, by its own workspace: adopted, so written anew", given: []act{put(), set().in(payments)}, when: set().in(payments).expecting(fresh), want: applied(writtenAnew)},
 	{name: "same, to be new, by an operator", given: []act{put(), set()}, when: set().expecting(fresh), want: refused(flag.ProblemAlreadyExists, "entity_id", "already").because("anna", "")},
 	{

@@ -28,10 +28,11 @@ type act struct {
 type expectation int
 
 const (
-	whatever expectation = iota
-	fresh                // 0: there must be none
-	asRead               // the present one, or for what is not there the store's
-	outdated             // an earlier one
+	whatever  expectation = iota
+	fresh                 // 0: there must be none
+	asRead                // the present one, or for what is not there the store's
+	outdated              // an earlier one
+	elsewhere             // the present one, but of another store
 )
 
 func (a act) change(key flag.Key, begin time.Time, s *flag.Snapshot) flag.Change {
@@ -52,6 +53,9 @@ func (a act) change(key flag.Key, begin time.Time, s *flag.Snapshot) flag.Change
 	case whatever:
 		return c
 	case asRead:
+		c.StoreID = s.Revision.StoreID
+	case elsewhere:
+		c.StoreID = "another"
 	}
 	c.Expected = &present
 	return c
