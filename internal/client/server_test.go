@@ -109,6 +109,14 @@ func TestAgainstTheServer(t *testing.T) {
 	if err != nil || written.Object != nil {
 		t.Errorf("got %+v, %v", written, err)
 	}
+	if by, err := c.RemovedBy(ctx, flag.FlagRef("payment")); err != nil || by == nil || by.Actor != "admin" || by.Revision != written.Revision.Number {
+		t.Errorf("got %+v, %v", by, err)
+	}
+	for _, ref := range []flag.Ref{flag.FlagRef("never"), flag.FlagRef("pay")} {
+		if by, err := c.RemovedBy(ctx, ref); err != nil || by != nil {
+			t.Errorf("%s: got %+v, %v", ref, by, err)
+		}
+	}
 
 	made, secret, err := c.CreateToken(ctx, token.Token{Name: "ev", Scopes: []token.Scope{token.Evaluate}, Prefix: "pay"})
 	if err != nil || made.Name != "ev" || made.CreatedBy != "admin" {

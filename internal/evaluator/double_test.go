@@ -128,9 +128,6 @@ func (d *double) ExpireHolds(ctx context.Context, now time.Time) (store.Outcome,
 func (d *double) Audit(context.Context, store.AuditFilter) ([]store.AuditEntry, string, error) {
 	return nil, "", nil
 }
-func (d *double) Removals(context.Context, []flag.Ref) (map[flag.Ref]flag.Stamp, error) {
-	return nil, nil
-}
 func (d *double) CreateToken(context.Context, token.Token, string) error { return nil }
 func (d *double) RevokeToken(context.Context, string, string, time.Time) (token.Token, error) {
 	return token.Token{}, nil

@@ -246,11 +246,11 @@ func InferType(prior Type, defaultValue, value string) (Type, error) {
 			return t, nil
 		}
 	}
-	return 0, because(err, candidates[0], defaultValue)
+	return 0, because(err, candidates[0], defaultValue, value)
 }
 
-// because tells where an inferred type comes from.
-func because(err error, typ Type, defaultValue string) error {
+// because tells where an inferred type comes from, and how to have the value's.
+func because(err error, typ Type, defaultValue, value string) error {
 	var p *Problem
 	if !errors.As(err, &p) || p.Field != "value" || defaultValue == "" {
 		return err
@@ -258,8 +258,14 @@ func because(err error, typ Type, defaultValue string) error {
 	told := *p
 	told.Message = strings.Replace(p.Message, fmt.Sprintf("of type %s.", typ),
 		fmt.Sprintf("of type %s, as its default_value %s says.", typ, Shorten(defaultValue)), 1)
+	if meant, err := InferType(0, value, ""); err == nil {
+		told.Message = strings.TrimSuffix(told.Message, ".") + fmt.Sprintf(", or set type = %q and %s as default_value.", meant, anyOf[meant])
+	}
 	return &told
 }
+
+// anyOf says in words what a value of the type is.
+var anyOf = map[Type]string{Bool: "true or false", String: "a string", Int: "a whole number", Double: "a number", JSON: "a list or an object"}
 
 // kindOf names the JSON kind of a canonical text, as people call it.
 func kindOf(canonical string) string {

@@ -130,8 +130,8 @@ func TestInferType(t *testing.T) {
 		{0, "{}", `{"a":1}`, "json"},
 		{0, "{}", "3", "json"},
 		{flag.Bool, `"a"`, "", "string"},
-		{0, `"blue"`, "3", `value is a number (3), but the flag is of type string, as its default_value "blue" says. Write "3".`},
-		{0, "false", `"on"`, `value is a string ("on"), but the flag is of type bool, as its default_value false says. Write true or false.`},
+		{0, `"blue"`, "3", `value is a number (3), but the flag is of type string, as its default_value "blue" says. Write "3", or set type = "int" and a whole number as default_value.`},
+		{0, "false", `"on"`, `value is a string ("on"), but the flag is of type bool, as its default_value false says. Write true or false, or set type = "string" and a string as default_value.`},
 		{0, "", "3", "int"},
 	} {
 		typ, err := flag.InferType(row.prior, row.defaultValue, row.value)

@@ -73,7 +73,7 @@ func TestBadInput(t *testing.T) {
 		},
 		"value of another type": {
 			config: fmt.Sprintf(flagOf, "key = \"colour\"\ndefault_value = \"blue\"\nvalue = 3"), address: "bunting_flag.x", summary: "Invalid value",
-			detail: `value is a number (3), but the flag is of type string, as its default_value "blue" says. Write "3".`,
+			detail: `value is a number (3), but the flag is of type string, as its default_value "blue" says. Write "3", or set type = "int" and a whole number as default_value.`,
 		},
 		"2^63 as int": {
 			config: fmt.Sprintf(flagOf, "key = \"n\"\ntype = \"int\"\ndefault_value = 9223372036854775808"), address: "bunting_flag.x", summary: "Invalid default_value",

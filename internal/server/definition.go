@@ -14,6 +14,7 @@ import (
 	"github.com/bunting-flags/terraform-provider-bunting/gen/bunting/v1/buntingv1connect"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/evaluator"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/store"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/wire"
 )
 
@@ -102,21 +103,20 @@ func (s admin) Get(ctx context.Context, request *connect.Request[buntingv1.GetRe
 // tellRemovals adds to what is absent who removed it. Without the database the
 // answer is right all the same, so it is given without.
 func (s admin) tellRemovals(ctx context.Context, response *buntingv1.GetResponse) {
-	var gone []flag.Ref
 	for _, m := range response.GetObjects() {
-		if ref, err := wire.ToRef(m.GetAbsent()); err == nil {
-			gone = append(gone, ref)
+		gone, err := wire.ToRef(m.GetAbsent())
+		if err != nil {
+			continue // it is there
 		}
-	}
-	removals, err := s.store.Removals(ctx, gone)
-	if err != nil {
-		s.log.WarnContext(ctx, "it cannot be told who removed what is absent", "error", err)
-		return
-	}
-	for _, m := range response.GetObjects() {
-		ref, err := wire.ToRef(m.GetAbsent())
-		if by, ok := removals[ref]; err == nil && ok {
-			m.Removed = wire.FromStamp(by)
+		entries, _, err := s.store.Audit(ctx, store.AuditFilter{Key: gone.Key, Limit: removalDepth})
+		if err != nil {
+			s.log.WarnContext(ctx, "it cannot be told who removed what is absent", "error", err)
+			return
+		}
+		// The newest entry of what is absent is that of its removal.
+		if i := slices.IndexFunc(entries, func(e store.AuditEntry) bool { return e.Ref() == gone }); i >= 0 {
+			e := entries[i]
+			m.Removed = wire.FromStamp(flag.Stamp{Revision: e.Revision, Actor: e.Actor, Time: e.Time, OwnerID: e.OwnerID})
 		}
 	}
 }

@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -236,6 +237,48 @@ func TestGet(t *testing.T) {
 		if code, told := told(err); code != connect.CodeFailedPrecondition || told != reason {
 			t.Errorf("%v, want %s", err, reason)
 		}
+	}
+}
+
+// Who removed what is absent is told when that is asked, for nothing else, and
+// not knowing it spoils no answer.
+func TestGetTellsRemovals(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	h.apply(t, flag.Put(boolean("pay")), flag.Put(boolean("gone")))
+	h.apply(t, flag.Change{Op: flag.DeleteFlag, Ref: flag.FlagRef("gone")})
+	c := h.as(t, h.admin)
+	var asked int
+	removals := func(tell bool) (by []string) {
+		t.Helper()
+		m := &buntingv1.GetRequest{TellRemovals: tell}
+		for _, key := range []flag.Key{"pay", "gone", "never"} {
+			m.Refs = append(m.Refs, wire.FromRef(flag.FlagRef(key)))
+		}
+		response, err := c.Get(t.Context(), connect.NewRequest(m))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range response.Msg.GetObjects() {
+			by = append(by, o.GetRemoved().GetActor())
+		}
+		return by
+	}
+	h.store.set(func(method string) error {
+		if method == "Audit" {
+			asked++
+		}
+		return nil
+	})
+	if got := removals(false); !slices.Equal(got, []string{"", "", ""}) || asked != 0 {
+		t.Errorf("not asked: %q after %d questions to the store", got, asked)
+	}
+	if got := removals(true); !slices.Equal(got, []string{"", "admin", ""}) || asked != 2 {
+		t.Errorf("asked: %q after %d questions to the store", got, asked)
+	}
+	h.store.set(func(string) error { return errors.New("away") })
+	if got := removals(true); !slices.Equal(got, []string{"", "", ""}) {
+		t.Errorf("without the store: %q", got)
 	}
 }
 

@@ -23,13 +23,14 @@ type procedure struct {
 
 // Bounds of the calls.
 const (
-	smallBody   = 1 << 20
-	namesBody   = 8 << 20  // maxNames of the longest keys and entities
-	applyBody   = 64 << 20 // DESIGN §5
-	maxRemovals = 1_000    // absent objects that the audit log is asked about
-	maxNames    = 10_000   // flags or objects named in one question
-	callLimit   = 15 * time.Second
-	applyLimit  = 2 * time.Minute
+	smallBody    = 1 << 20
+	namesBody    = 8 << 20  // maxNames of the longest keys and entities
+	applyBody    = 64 << 20 // DESIGN §5
+	maxRemovals  = 100      // absent objects that the audit log is asked about
+	removalDepth = 100      // audit entries of a flag among which its removals are looked for
+	maxNames     = 10_000   // flags or objects named in one question
+	callLimit    = 15 * time.Second
+	applyLimit   = 2 * time.Minute
 
 	// A reader that takes nothing for this long is cut off.
 	streamWriteLimit = 10 * time.Second

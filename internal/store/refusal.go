@@ -119,7 +119,7 @@ func howToAdopt(c flag.Change, have flag.Object) string {
 func otherStore(c flag.Change) *flag.Problem {
 	return &flag.Problem{
 		Kind:    flag.ProblemConflict,
-		Message: fmt.Sprintf("%s was read from another store than the server has now: its database was restored, or is a different one. Read it again, then decide anew.", name(c.Ref)),
+		Message: name(c.Ref) + " was read from another store than the server has now: its database was restored, or is a different one. Read it again, then decide anew.",
 	}
 }
 

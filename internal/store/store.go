@@ -49,9 +49,6 @@ type Store interface {
 	// Audit lists audit entries, newest first. The error is a *flag.Problem when
 	// the page is none.
 	Audit(ctx context.Context, filter AuditFilter) (entries []AuditEntry, next string, err error)
-	// Removals says who removed each of the objects last, as the audit log has
-	// it. An object that it does not know of is left out.
-	Removals(ctx context.Context, refs []flag.Ref) (map[flag.Ref]flag.Stamp, error)
 	// CreateToken keeps a new token, audited. The error is a *flag.Problem
 	// (already exists) when a living token has the name.
 	CreateToken(ctx context.Context, t token.Token, actor string) error

@@ -1669,7 +1669,7 @@ type GetRequest struct {
 	Refs []*Ref `protobuf:"bytes,1,rep,name=refs,proto3" json:"refs,omitempty"`
 	// As in EvaluateRequest.
 	MinimumRevision *Revision `protobuf:"bytes,2,opt,name=minimum_revision,json=minimumRevision,proto3" json:"minimum_revision,omitempty"`
-	// Ask the audit log who removed what is absent. Up to 1,000 refs.
+	// Ask the audit log who removed what is absent. Up to 100 refs.
 	TellRemovals  bool `protobuf:"varint,3,opt,name=tell_removals,json=tellRemovals,proto3" json:"tell_removals,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -204,24 +204,6 @@ func readAudit(ctx context.Context, q querier, where string, args ...any) ([]sto
 	return entries, rows.Err()
 }
 
-// Removals says who removed the objects.
-func (s *Store) Removals(ctx context.Context, refs []flag.Ref) (map[flag.Ref]flag.Stamp, error) {
-	removals := map[flag.Ref]flag.Stamp{}
-	err := s.read(ctx, "find who removed what", func(ctx context.Context, q querier) error {
-		for _, ref := range refs {
-			by, err := removal(ctx, q, ref)
-			if err != nil {
-				return err
-			}
-			if by != nil {
-				removals[ref] = *by
-			}
-		}
-		return nil
-	})
-	return removals, err
-}
-
 // CreateToken keeps a new token.
 func (s *Store) CreateToken(ctx context.Context, t token.Token, actor string) error {
 	return s.transact(ctx, "create a token", func(ctx context.Context, tx tx) error { return store.AddToken(ctx, tx, t, actor) })

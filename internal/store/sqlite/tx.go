@@ -111,13 +111,9 @@ const dueHolds = `SELECT 3, flag_key, holder, document FROM holds WHERE due_at <
 
 // Removal finds who removed the object last.
 func (t tx) Removal(ctx context.Context, ref flag.Ref) (*flag.Stamp, error) {
-	return removal(ctx, t.conn, ref)
-}
-
-func removal(ctx context.Context, q querier, ref flag.Ref) (*flag.Stamp, error) {
 	var s flag.Stamp
 	var at int64
-	err := q.QueryRowContext(ctx, `SELECT revision, actor, time, owner_id FROM audit
+	err := t.conn.QueryRowContext(ctx, `SELECT revision, actor, time, owner_id FROM audit
 		WHERE flag_key = ? AND kind = ? AND object = ? AND after = '' ORDER BY revision DESC, ordinal DESC LIMIT 1`,
 		ref.Key, ref.Kind, ref.String()).Scan(&s.Revision, &s.Actor, &at, &s.OwnerID)
 	switch {

@@ -3,7 +3,6 @@ package storetest
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -50,21 +49,6 @@ func testAudit(t *testing.T, open Opener) {
 			})
 		}
 	}
-
-	t.Run("removals", func(t *testing.T) {
-		got, err := w.s.Removals(t.Context(), []flag.Ref{flag.FlagRef("a"), flag.OverrideRef("a", "u1"), flag.HoldRef("a", "boris"), flag.FlagRef("c"), flag.FlagRef("never")})
-		want := map[flag.Ref]flag.Stamp{
-			flag.FlagRef("a"):           {Revision: 5, Actor: "admin", Time: start.Add(5 * time.Second).Truncate(time.Microsecond)},
-			flag.OverrideRef("a", "u1"): {Revision: 5, Actor: "admin", Time: start.Add(5 * time.Second).Truncate(time.Microsecond)},
-			flag.HoldRef("a", "boris"):  {Revision: 3, Actor: "boris", Time: start.Add(3 * time.Second).Truncate(time.Microsecond)},
-		}
-		if err != nil || !maps.Equal(got, want) {
-			t.Errorf("got %v (%v), want %v", got, err, want)
-		}
-		if got, err := w.s.Removals(t.Context(), nil); err != nil || len(got) != 0 {
-			t.Errorf("asked nothing: %v (%v)", got, err)
-		}
-	})
 
 	t.Run("sizes of pages", func(t *testing.T) {
 		w := newWorld(t, open)

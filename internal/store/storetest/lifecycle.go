@@ -26,7 +26,6 @@ func calls(s store.Store, now time.Time) map[string]func(context.Context) error 
 		},
 		"ExpireHolds": func(ctx context.Context) error { _, err := s.ExpireHolds(ctx, now); return err },
 		"Audit":       func(ctx context.Context) error { _, _, err := s.Audit(ctx, store.AuditFilter{}); return err },
-		"Removals":    func(ctx context.Context) error { _, err := s.Removals(ctx, nil); return err },
 		"CreateToken": func(ctx context.Context) error {
 			return s.CreateToken(ctx, token.Token{ID: "id", Name: "call", Scopes: []token.Scope{token.Read}, Hash: "hash", CreatedAt: now}, "anna")
 		},
