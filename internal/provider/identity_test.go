@@ -1,6 +1,8 @@
 package provider
 
 import (
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -114,6 +116,16 @@ func TestImportByIdentity(t *testing.T) {
 				if err != nil || !got.Equal(identity) {
 					t.Errorf("by %s: the identity is %s, %v", name, got, err)
 				}
+			}
+			example, err := os.ReadFile("../../examples/resources/" + resource + "/import-by-identity.tf")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, name := range regexp.MustCompile(`(?m)^    (\w+) +=`).FindAllStringSubmatch(string(example), -1) {
+				delete(row.identity, name[1])
+			}
+			if len(row.identity) > 0 {
+				t.Errorf("the example does not name %v", row.identity)
 			}
 			bad, err := p.ImportResourceState(t.Context(), &tfprotov6.ImportResourceStateRequest{TypeName: resource, ID: "a//b"})
 			if err != nil || len(bad.Diagnostics) != 1 || bad.Diagnostics[0].Summary != "Invalid import id" || !strings.Contains(bad.Diagnostics[0].Detail, "The import id is KEY") {

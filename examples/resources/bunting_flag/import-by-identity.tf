@@ -1,0 +1,6 @@
+import {
+  to = bunting_flag.new_cart
+  identity = {
+    key = "checkout/new-cart"
+  }
+}
