@@ -66,6 +66,10 @@ type Stamp struct {
 	Actor    string    `json:"actor"`              // the token's name
 	Time     time.Time `json:"time"`               // UTC, the server's clock
 	OwnerID  string    `json:"owner_id,omitempty"` // on whose behalf; empty for an operator
+	// Created is the revision that made the object, made it anew in the place of an
+	// equal one, or restored it; later changes keep it. So two objects of one name
+	// are told apart: what a replacement left over, and what took its place.
+	Created int64 `json:"created,omitempty"`
 }
 
 // Revision names one state of one store; "unchanged" needs both to match.

@@ -155,7 +155,7 @@ func (r *flagResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRe
 		resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
 	}
 	if req.Plan.Raw.IsNull() {
-		kept := loadRecord(ctx, req.Private, &resp.Diagnostics)
+		kept := r.session.planDestroy(ctx, req, resp, flag.FlagRef(flag.Key(state.Key.ValueString())))
 		if !r.leftOver(ctx, &state, kept) {
 			refuseProtected(&resp.Diagnostics, &state, "destroyed")
 		}

@@ -90,6 +90,15 @@ func when(by flag.Stamp, r record) string {
 	return at + " for " + flag.OwnerName(by.OwnerID) + ", not by this configuration"
 }
 
+// who says in words who wrote a version, and when.
+func who(by flag.Stamp) string {
+	on := ""
+	if by.OwnerID != "" {
+		on = " for " + flag.OwnerName(by.OwnerID)
+	}
+	return fmt.Sprintf("%s%s at %s", by.Actor, on, by.Time.UTC().Format(time.RFC3339))
+}
+
 // title names an object at the beginning of a summary.
 func title(ref flag.Ref) string {
 	switch ref.Kind {

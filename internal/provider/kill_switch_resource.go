@@ -193,7 +193,7 @@ func (r *killSwitchResource) ModifyPlan(ctx context.Context, req resource.Modify
 		}
 	}
 	if req.Plan.Raw.IsNull() {
-		kept := loadRecord(ctx, req.Private, &resp.Diagnostics)
+		kept := r.session.planDestroy(ctx, req, resp, state.ref())
 		r.refuseEngaged(ctx, &resp.Diagnostics, &state, kept, "destroy")
 		return
 	}

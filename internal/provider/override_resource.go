@@ -127,6 +127,9 @@ func (r *overrideResource) ValidateConfig(ctx context.Context, req resource.Vali
 // ModifyPlan keeps representations and tells of rules that the flag sets.
 func (r *overrideResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
 	if req.Plan.Raw.IsNull() {
+		var state overrideModel
+		resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
+		r.session.planDestroy(ctx, req, resp, state.ref())
 		return
 	}
 	var plan, config overrideModel
@@ -174,9 +177,13 @@ func (r *overrideResource) ready(ctx context.Context, plan *overrideModel) (*fla
 			return nil, err
 		}
 		if f == nil {
+			since := ""
+			if by := r.session.removedBy(ctx, flag.FlagRef(ref.Key)); by != nil {
+				since = " any more: it was deleted by " + who(*by)
+			}
 			return nil, &flag.Problem{
 				Kind: flag.ProblemNotFound, Field: "flag_key",
-				Message: fmt.Sprintf("is %q, but there is no such flag. For a flag of this configuration write flag_key = bunting_flag.NAME.key, so that it is made first; make any other flag before.", ref.Key),
+				Message: fmt.Sprintf("is %q, but there is no such flag%s. For a flag of this configuration write flag_key = bunting_flag.NAME.key, so that it is made first; make any other flag before.", ref.Key, since),
 			}
 		}
 		typ = f.Type

@@ -97,15 +97,15 @@ func TestBadInput(t *testing.T) {
 		},
 		"override without a layer": {
 			config: fmt.Sprintf(overrideOf, "flag_key = \"plain\"\nentity_id = \"u\"\nvalue = true"), address: "bunting_override.x", summary: "Invalid flag_key",
-			detail: `flag_key is "plain", a flag without a layer, so no entity may have an override of it. Set layer on the flag, like layer = "user".`,
+			detail: `~^flag_key is "plain", a flag without a layer, so no entity may have an override of it\. Set layer on the flag, like layer = "user"\. The flag was last changed by anna at 20`,
 		},
 		"override of another type": {
 			config: fmt.Sprintf(overrideOf, "flag_key = \"layered\"\nentity_id = \"u\"\nvalue = \"on\""), address: "bunting_override.x", summary: "Invalid value",
-			detail: `value is a string ("on"), but the flag is of type bool. Write true or false.`,
+			detail: `~^value is a string \("on"\), but the flag is of type bool\. Write true or false\. The flag was last changed by anna at 20`,
 		},
 		"override not allowed": {
 			config: fmt.Sprintf(overrideOf, "flag_key = \"picky\"\nentity_id = \"u\"\nvalue = \"b\""), address: "bunting_override.x", summary: "Invalid value",
-			detail: `value is "b", which is not among the flag's allowed_values: "a". Write one of them, or add it to allowed_values.`,
+			detail: `~^value is "b", which is not among the flag's allowed_values: "a"\. Write one of them, or add it to allowed_values\. The flag was last changed by anna at 20`,
 		},
 		"override of an unknown flag": {
 			config: fmt.Sprintf(overrideOf, "flag_key = \"nowhere\"\nentity_id = \"u\"\nvalue = true"), atApply: true, address: "bunting_override.x", summary: `Cannot set the override of "nowhere" for "u"`,

@@ -20,6 +20,9 @@ type record struct {
 	// Revision is the one that was read or written last. It goes with the next
 	// write, so that nothing is overwritten that no plan has shown. 0: none.
 	Revision int64 `json:"revision,omitempty"`
+	// Created is the revision that made the object (flag.Stamp). An object of the
+	// same name with another one is not this object.
+	Created int64 `json:"created,omitempty"`
 	// StoreID is the store that Revision is of. Another store, like a backup that
 	// was restored, has other revisions of the same numbers.
 	StoreID string `json:"store_id,omitempty"`
@@ -75,8 +78,13 @@ func (r record) knownType() flag.Type {
 // the same name that its owner has written since: what takes its place when it is
 // replaced.
 func (r record) replacedBy(o flag.Object) bool {
-	by := o.Stamp()
-	return r.OwnerID != "" && by.OwnerID == r.OwnerID && o.Manager() == r.OwnerID && by.Revision != r.Revision
+	return r.leftOver(o.Manager(), o.Stamp())
+}
+
+// leftOver reports whether what the record knows has been replaced by its own
+// owner: an object of that manager and stamp has taken its place.
+func (r record) leftOver(manager string, by flag.Stamp) bool {
+	return r.OwnerID != "" && manager == r.OwnerID && by.Created > r.Created
 }
 
 // expect lets the change be made only to the version that the record knows.
@@ -95,6 +103,6 @@ func (r record) written(ownerID string, done client.Written) record {
 
 // at gives the record of what was read or written last.
 func (r record) at(o flag.Object, storeID string) record {
-	r.Revision, r.StoreID = o.Stamp().Revision, storeID
+	r.Revision, r.Created, r.StoreID = o.Stamp().Revision, o.Stamp().Created, storeID
 	return r
 }

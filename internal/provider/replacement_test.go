@@ -98,20 +98,38 @@ func TestReleaseOfARewrittenHold(t *testing.T) {
 	c.unchanged()
 }
 
-// A destroy that meets a flag which the same workspace has written since the plan
-// leaves it alone, without a word: it is what took the flag's place.
+// A destroy that meets a flag which the same workspace has made anew since the
+// plan leaves it alone, without a word: it is what took the flag's place. One that
+// it has only changed is told: no plan has shown that this would go.
 func TestDestroyOfARewrittenFlag(t *testing.T) {
 	t.Parallel()
-	c, anna := ofWorkspace(t, "w")
-	c.config(payFlag("1", ""))
-	c.applies().must(t)
-	c.plans("-destroy", "-out=saved").must(t)
-	rewritten := anna.changes("pay", func(f *flag.Flag) { f.Description = "made anew" })
-	rewritten.OwnerID = flag.WorkspaceOwner("w")
-	anna.does(rewritten)
-	c.run("apply", "-json", "saved").must(t)
-	if f := anna.sees("pay"); f.Archived() || f.Description != "made anew" {
-		t.Errorf("the server has %+v", f)
+	for name, anew := range map[string]bool{"made anew": true, "changed": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c, anna := ofWorkspace(t, "w")
+			c.config(payFlag("1", ""))
+			c.applies().must(t)
+			c.plans("-destroy", "-out=saved").must(t)
+			rewritten := anna.changes("pay", func(f *flag.Flag) {
+				if !anew {
+					f.Description = "another run"
+				}
+			})
+			rewritten.OwnerID = flag.WorkspaceOwner("w")
+			if anew {
+				rewritten.Expected = new(int64)
+			}
+			anna.does(rewritten)
+			o := c.run("apply", "-json", "saved")
+			if anew {
+				o.must(t)
+			} else if got := o.fails(t); got.Summary != `Cannot archive the flag "pay"` || !strings.Contains(got.Detail, "changed by anna") {
+				t.Errorf("got %s", got)
+			}
+			if f := anna.sees("pay"); f.Archived() || f.Changed.Actor != "anna" {
+				t.Errorf("the server has %+v", f)
+			}
+		})
 	}
 }
 

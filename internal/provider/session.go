@@ -197,10 +197,10 @@ func (s *session) update(ctx context.Context, o flag.Object, r record) (record, 
 
 // destroy is remove for an object that goes from the state: it is done too where
 // the object is not the one that was planned to go, but one that its own owner
-// has written since. That is a replacement of the same name.
+// has made since: a replacement of the same name.
 func (s *session) destroy(ctx context.Context, op flag.Op, ref flag.Ref, r record) error {
 	err := s.remove(ctx, op, ref, r)
-	if p := asProblem(err); p != nil && p.Kind == flag.ProblemConflict && p.By != nil && r.OwnerID != "" && p.By.OwnerID == r.OwnerID {
+	if p := asProblem(err); p != nil && p.Kind == flag.ProblemConflict && p.By != nil && r.leftOver(p.OwnerID, *p.By) {
 		return nil
 	}
 	return err
@@ -218,6 +218,48 @@ func (s *session) remove(ctx context.Context, op flag.Op, ref flag.Ref, r record
 		return nil
 	}
 	return err
+}
+
+// planDestroy gives the record of what is to be destroyed, at the version that is
+// there now, and keeps it with the plan. Of a block that is gone Terraform plans
+// the destroy before it refreshes the object, so the record would be of a version
+// that nobody has any more, and no later plan would get over that. Not so where
+// the record is of what a replacement left over.
+func (s *session) planDestroy(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse, ref flag.Ref) record {
+	kept := loadRecord(ctx, req.Private, &resp.Diagnostics)
+	if kept.Revision == 0 {
+		return kept
+	}
+	have, err := s.object(ctx, ref)
+	if err != nil || have == nil || have.Stamp().Revision == kept.Revision {
+		return kept // not to know is no error: what was expected stays expected
+	}
+	if !kept.replacedBy(have) {
+		kept = kept.at(have, s.storeID)
+		kept.save(ctx, resp.Private, &resp.Diagnostics)
+	}
+	return kept
+}
+
+// object reads any object. Nil is proof that there is none.
+func (s *session) object(ctx context.Context, ref flag.Ref) (flag.Object, error) {
+	if ref.Kind == flag.KindOverride {
+		if o, err := s.override(ctx, ref.Key, ref.ID); err != nil || o != nil {
+			return o, err
+		}
+		return nil, nil
+	}
+	f, holds, err := s.flag(ctx, ref.Key)
+	if err != nil {
+		return nil, err
+	}
+	if own, _ := split(holds, ref.ID); ref.Kind == flag.KindHold && own != nil {
+		return own, nil
+	}
+	if ref.Kind == flag.KindFlag && f != nil {
+		return f, nil
+	}
+	return nil, nil
 }
 
 // see remembers that a resource has read the object in this walk; saw asks.

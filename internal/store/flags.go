@@ -15,7 +15,7 @@ func (j *judge) putFlag(c flag.Change) ([]flag.Edit, *flag.Problem) {
 	if err := want.Validate(); err != nil {
 		return nil, problem(err)
 	}
-	want.ArchivedState, want.OwnerID, want.Changed = 0, c.OwnerID, j.stamp(c.OwnerID)
+	want.ArchivedState, want.OwnerID, want.Changed = 0, c.OwnerID, j.stamp(c)
 	have := j.state.Flag(c.Ref.Key)
 	switch {
 	case have == nil && gone(c) != nil:
@@ -57,7 +57,7 @@ func (j *judge) archiveFlag(c flag.Change) ([]flag.Edit, *flag.Problem) {
 	if have.State == flag.Enabled && !have.Value.IsZero() && !j.state.Killed(have.Key, j.batch.Now) {
 		want.ArchivedState = flag.Enabled
 	}
-	want.OwnerID, want.Changed = "", j.stamp(c.OwnerID) // archiving ends ownership
+	want.OwnerID, want.Changed = "", j.stamp(c) // archiving ends ownership
 	return write(&want), nil
 }
 
@@ -70,7 +70,7 @@ func (j *judge) restoreFlag(c flag.Change) ([]flag.Edit, *flag.Problem) {
 		return nil, p
 	}
 	want := *have
-	want.ArchivedState, want.Changed = 0, j.stamp(c.OwnerID)
+	want.ArchivedState, want.Changed = 0, j.stamp(c)
 	if c.OwnerID != "" {
 		want.OwnerID = c.OwnerID
 	}

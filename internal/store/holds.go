@@ -27,7 +27,7 @@ func (j *judge) placeHold(c flag.Change) ([]flag.Edit, *flag.Problem) {
 		return nil, noFlag(want.FlagKey)
 	}
 	want.Actor, want.Since, want.Expired = j.batch.Actor.Name, j.batch.Now, false
-	want.OwnerID, want.Changed = c.OwnerID, j.stamp(c.OwnerID)
+	want.OwnerID, want.Changed = c.OwnerID, j.stamp(c)
 	if !want.ExpiresAt.IsZero() {
 		want.ExpiresAt = want.ExpiresAt.UTC()
 	}

@@ -152,8 +152,13 @@ func ownerDocument(ownerID string) string {
 	return string(text)
 }
 
-func (j *judge) stamp(ownerID string) flag.Stamp {
-	return flag.Stamp{Revision: j.next.Number, Actor: j.batch.Actor.Name, Time: j.batch.Now, OwnerID: ownerID}
+// stamp gives the stamp of what the change writes.
+func (j *judge) stamp(c flag.Change) flag.Stamp {
+	s := flag.Stamp{Revision: j.next.Number, Actor: j.batch.Actor.Name, Time: j.batch.Now, OwnerID: c.OwnerID, Created: j.next.Number}
+	if have := j.state.Object(c.Ref); have != nil && !creates(c) && !archived(have) {
+		s.Created = have.Stamp().Created
+	}
+	return s
 }
 
 // decide gives what the well-formed change writes, nothing when it is so

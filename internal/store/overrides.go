@@ -20,12 +20,14 @@ func (j *judge) setOverride(c flag.Change) ([]flag.Edit, *flag.Problem) {
 	case f == nil:
 		return nil, noFlag(want.FlagKey)
 	case f.Archived():
-		return nil, flag.Invalid("flag_key", fmt.Sprintf("is %q, and that flag is archived; restore it first. In Terraform, declare the flag again.", want.FlagKey))
+		return nil, flag.Invalid("flag_key", fmt.Sprintf("is %q, and that flag is archived (by %s); restore it first. In Terraform, declare the flag again.", want.FlagKey, who(f.Changed)))
 	}
 	if err := want.ValidateFor(f); err != nil {
-		return nil, problem(err)
+		p := *problem(err)
+		p.Message += fmt.Sprintf(" The flag was last changed by %s.", who(f.Changed))
+		return nil, &p
 	}
-	want.OwnerID, want.Changed = c.OwnerID, j.stamp(c.OwnerID)
+	want.OwnerID, want.Changed = c.OwnerID, j.stamp(c)
 	have := j.state.Override(want.FlagKey, want.EntityID)
 	switch {
 	case have == nil && gone(c) != nil:

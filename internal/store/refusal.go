@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
@@ -94,6 +95,14 @@ func noFlag(key flag.Key) *flag.Problem {
 		Kind: flag.ProblemNotFound, Field: "flag_key",
 		Message: fmt.Sprintf("is %q, but there is no such flag. Create the flag first; in Terraform, write flag_key = bunting_flag.NAME.key instead of the text, so that the flag is made before.", key),
 	}
+}
+
+// noFlagSince is noFlag when the audit log knows who deleted the flag.
+func noFlagSince(key flag.Key, by flag.Stamp) *flag.Problem {
+	p := noFlag(key)
+	p.By = &by
+	p.Message = strings.Replace(p.Message, "no such flag.", fmt.Sprintf("no such flag any more: it was deleted by %s.", who(by)), 1)
+	return p
 }
 
 // exists refuses to create what is there.

@@ -148,7 +148,7 @@ func Expire(ctx context.Context, tx Tx, now time.Time) (Outcome, error) {
 	for h := range present.Holds("") {
 		if !h.Expired && !h.StandsAt(now) {
 			expired := *h
-			expired.Expired, expired.Changed = true, j.stamp("")
+			expired.Expired, expired.Changed = true, j.stamp(flag.Change{Ref: h.Ref()})
 			j.accept(entry{action: actionExpireHold, edit: flag.Edit{Ref: h.Ref(), Object: &expired}, before: h})
 		}
 	}
@@ -193,6 +193,16 @@ func wanted(changes []flag.Change) Wanted {
 func tellRemovals(ctx context.Context, tx Tx, present *flag.Snapshot, changes []flag.Change, results []flag.Result) error {
 	for i, c := range changes {
 		p := results[i].Problem
+		if p != nil && p.Kind == flag.ProblemNotFound && p.Field == "flag_key" && present.Flag(c.Ref.Key) == nil {
+			by, err := tx.Removal(ctx, flag.FlagRef(c.Ref.Key))
+			if err != nil {
+				return err
+			}
+			if by != nil {
+				results[i].Problem = noFlagSince(c.Ref.Key, *by)
+			}
+			continue
+		}
 		gone := p != nil && p.Kind == flag.ProblemNotFound && p.Field == "" && c.Expected != nil && !creates(c)
 		if !gone || present.Object(c.Ref) != nil {
 			continue // removed within this very batch: its author knows

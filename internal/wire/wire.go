@@ -87,13 +87,13 @@ func FromStamp(s flag.Stamp) *buntingv1.Stamp {
 	if s == (flag.Stamp{}) {
 		return nil
 	}
-	return &buntingv1.Stamp{Revision: s.Revision, Actor: s.Actor, Time: FromTime(s.Time), OwnerId: s.OwnerID}
+	return &buntingv1.Stamp{Revision: s.Revision, Actor: s.Actor, Time: FromTime(s.Time), OwnerId: s.OwnerID, Created: s.Created}
 }
 
 // ToStamp reads a stamp; an absent message is the zero stamp.
 func ToStamp(m *buntingv1.Stamp) (flag.Stamp, error) {
 	t, err := ToTime(m.GetTime())
-	return flag.Stamp{Revision: m.GetRevision(), Actor: m.GetActor(), Time: t, OwnerID: m.GetOwnerId()}, err
+	return flag.Stamp{Revision: m.GetRevision(), Actor: m.GetActor(), Time: t, OwnerID: m.GetOwnerId(), Created: m.GetCreated()}, err
 }
 
 // FromFlag gives the message of a flag.

@@ -52,7 +52,7 @@ func moment(t *rapid.T) time.Time {
 }
 
 func stamp(t *rapid.T) flag.Stamp {
-	return flag.Stamp{Revision: rapid.Int64Range(0, 1e9).Draw(t, "revision"), Actor: rapid.StringN(0, 5, 9).Draw(t, "actor"), Time: moment(t)}
+	return flag.Stamp{Revision: rapid.Int64Range(0, 1e9).Draw(t, "revision"), Actor: rapid.StringN(0, 5, 9).Draw(t, "actor"), Time: moment(t), Created: rapid.Int64Range(0, 9).Draw(t, "created")}
 }
 
 func object(t *rapid.T) flag.Object {

@@ -392,7 +392,10 @@ type Stamp struct {
 	Actor string                 `protobuf:"bytes,2,opt,name=actor,proto3" json:"actor,omitempty"`
 	Time  *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
 	// The Terraform owner on whose behalf it was written; empty for an operator.
-	OwnerId       string `protobuf:"bytes,4,opt,name=owner_id,json=ownerId,proto3" json:"owner_id,omitempty"`
+	OwnerId string `protobuf:"bytes,4,opt,name=owner_id,json=ownerId,proto3" json:"owner_id,omitempty"`
+	// The revision that made the object, made it anew in the place of an equal
+	// one, or restored it; later changes keep it.
+	Created       int64 `protobuf:"varint,5,opt,name=created,proto3" json:"created,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -453,6 +456,13 @@ func (x *Stamp) GetOwnerId() string {
 		return x.OwnerId
 	}
 	return ""
+}
+
+func (x *Stamp) GetCreated() int64 {
+	if x != nil {
+		return x.Created
+	}
+	return 0
 }
 
 // Flag is a definition.
@@ -3295,12 +3305,13 @@ const file_bunting_v1_admin_proto_rawDesc = "" +
 	"bunting.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1apbflags/v1/evaluator.proto\"=\n" +
 	"\bRevision\x12\x19\n" +
 	"\bstore_id\x18\x01 \x01(\tR\astoreId\x12\x16\n" +
-	"\x06number\x18\x02 \x01(\x03R\x06number\"\x84\x01\n" +
+	"\x06number\x18\x02 \x01(\x03R\x06number\"\x9e\x01\n" +
 	"\x05Stamp\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\x12\x14\n" +
 	"\x05actor\x18\x02 \x01(\tR\x05actor\x12.\n" +
 	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x19\n" +
-	"\bowner_id\x18\x04 \x01(\tR\aownerId\"\xf6\x03\n" +
+	"\bowner_id\x18\x04 \x01(\tR\aownerId\x12\x18\n" +
+	"\acreated\x18\x05 \x01(\x03R\acreated\"\xf6\x03\n" +
 	"\x04Flag\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12(\n" +
 	"\x04type\x18\x02 \x01(\x0e2\x14.pbflags.v1.FlagTypeR\x04type\x12:\n" +

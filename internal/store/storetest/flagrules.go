@@ -36,7 +36,7 @@ var putFlagRules = []rule{
 
 	// different
 	{name: "different", given: []act{put()}, when: differs(), want: applied(flagIs("the new one", func(f *flag.Flag) bool { return f.Description == "differs" }))},
-	{name: "different, as read", given: []act{put()}, when: differs().expecting(asRead), want: applied()},
+	{name: "different, as read", given: []act{put()}, when: differs().expecting(asRead), want: applied(stillThe(theFlag))},
 	{name: "different, outdated", given: []act{put(), disabled()}, when: differs().expecting(outdated), want: refused(flag.ProblemConflict, "", "is at revision").because("anna", "")},
 	{name: "different, to be new, by its own workspace", given: []act{put().in(payments)}, when: differs().in(payments).expecting(fresh), want: refused(flag.ProblemAlreadyExists, "key", "differs", "same workspace name", "create_before_destroy", "import").because("ci", payments)},
 	{name: "another type, to be new, by its own workspace: replaced", given: []act{put().in(payments)}, when: put(numeric).in(payments).expecting(fresh), want: applied(writtenAnew, managed(theFlag, payments))},
@@ -55,7 +55,7 @@ var putFlagRules = []rule{
 	{name: "held", given: []act{put(), place("anna")}, when: differs(), want: applied(managed(theHold("anna"), ""))},
 
 	// archived
-	{name: "archived", given: []act{put(), archive()}, when: put(), want: applied(archivedAs(0))},
+	{name: "archived", given: []act{put(), archive()}, when: put(), want: applied(archivedAs(0), writtenAnew)},
 	{name: "archived, to be new", given: []act{put().in(payments), archive().in(payments)}, when: differs().in(search).expecting(fresh), want: applied(archivedAs(0), managed(theFlag, search))},
 	{name: "archived, as read", given: []act{put(), archive()}, when: put().in(payments).expecting(asRead), want: applied(archivedAs(0), managed(theFlag, payments))},
 	{name: "archived, outdated", given: []act{put(), archive()}, when: put().expecting(outdated), want: refused(flag.ProblemConflict, "").because("anna", "")},
@@ -66,7 +66,7 @@ var putFlagRules = []rule{
 	{name: "of nobody, outdated", given: []act{put(), differs()}, when: put().in(payments).expecting(outdated), want: refused(flag.ProblemConflict, "").because("anna", "")},
 	{name: "of another", given: []act{put().in(payments)}, when: differs().in(search), want: refused(flag.ProblemOwned, "", `managed by workspace "payments"`, "import").because("ci", payments)},
 	{name: "of another, as read", given: []act{put().in(payments)}, when: differs().in(search).expecting(asRead), want: refused(flag.ProblemOwned, "").because("ci", payments)},
-	{name: "of another, taken over", given: []act{put().in(payments)}, when: put().in(search).expecting(asRead).taking(), want: applied(managed(theFlag, search))},
+	{name: "of another, taken over", given: []act{put().in(payments)}, when: put().in(search).expecting(asRead).taking(), want: applied(managed(theFlag, search), stillThe(theFlag))},
 	{name: "of another, taken over, outdated", given: []act{put().in(payments), disabled()}, when: put().in(search).expecting(outdated).taking(), want: refused(flag.ProblemConflict, "").because("anna", payments)},
 	{name: "of another, taken over, to be new", given: []act{put().in(payments)}, when: put().in(search).expecting(fresh).taking(), want: refused(flag.ProblemAlreadyExists, "key").because("ci", payments)},
 	{name: "taken over from us", given: []act{put().in(payments), put().in(search).taking()}, when: differs().in(payments).expecting(outdated), want: refused(flag.ProblemOwned, "", `workspace "search"`).because("ci", search)},

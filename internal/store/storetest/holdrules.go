@@ -50,7 +50,7 @@ var placeHoldRules = []rule{
 	{name: "by another workspace", given: []act{put(), place("terraform").in(payments)}, when: place("terraform").in(search), want: refused(flag.ProblemAlreadyExists, "holder", `holder = "terraform/<name>"`).because("ci", payments)},
 	{name: "by another workspace, as read", given: []act{put(), place("terraform").in(payments)}, when: place("terraform").in(search).expecting(asRead), want: refused(flag.ProblemOwned, "", `workspace "payments"`).because("ci", payments)},
 	{name: "by another workspace, with a holder of its own", given: []act{put(), place("terraform").in(payments)}, when: place("terraform/search").in(search).expecting(fresh), want: applied(managed(theHold("terraform"), payments))},
-	{name: "taken over", given: []act{put(), place("terraform").in(payments)}, when: place("terraform").in(search).expecting(asRead).taking(), want: applied(managed(theHold("terraform"), search))},
+	{name: "taken over", given: []act{put(), place("terraform").in(payments)}, when: place("terraform").in(search).expecting(asRead).taking(), want: applied(managed(theHold("terraform"), search), stillThe(theHold("terraform")))},
 	{name: "taken over, to be new", given: []act{put(), place("terraform").in(payments)}, when: place("terraform").in(search).expecting(fresh).taking(), want: refused(flag.ProblemAlreadyExists, "holder").because("ci", payments)},
 	{name: "same, as read", given: []act{put(), place("terraform").in(payments)}, when: place("terraform").in(payments).expecting(asRead), want: unchanged},
 	{

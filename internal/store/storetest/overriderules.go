@@ -37,7 +37,7 @@ var setOverrideRules = []rule{
 	},
 
 	{name: "different", given: []act{put(), set()}, when: set(servingDefault), want: applied()},
-	{name: "different, as read", given: []act{put(), set()}, when: set(servingDefault).expecting(asRead), want: applied()},
+	{name: "different, as read", given: []act{put(), set()}, when: set(servingDefault).expecting(asRead), want: applied(stillThe(theOverride))},
 	{name: "different, outdated", given: []act{put(), set(), set(servingDefault)}, when: set().expecting(outdated), want: refused(flag.ProblemConflict, "").because("anna", "")},
 	{name: "different, to be new", given: []act{put(), set().in(payments)}, when: set(servingDefault).in(payments).expecting(fresh), want: refused(flag.ProblemAlreadyExists, "entity_id").because("ci", payments)},
 	{name: "inert, set again", given: []act{put(), set(), put(numeric)}, when: set(serving(flag.IntValue(5))), want: applied()},

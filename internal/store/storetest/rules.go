@@ -259,6 +259,18 @@ func holdIs(holder, what string, ok func(h *flag.Hold) bool) func(*flag.Snapshot
 	}
 }
 
+// stillThe says that the object was changed, but not made anew: the same object as
+// the one that the first of what was given made.
+func stillThe(ref func(flag.Key) flag.Ref) func(*flag.Snapshot, flag.Key) error {
+	return func(s *flag.Snapshot, key flag.Key) error {
+		by := s.Object(ref(key)).Stamp()
+		if by.Revision != s.Revision.Number || by.Created == 0 || by.Created >= by.Revision {
+			return fmt.Errorf("changed at revision %d and made at %d; the store is at %d", by.Revision, by.Created, s.Revision.Number)
+		}
+		return nil
+	}
+}
+
 // writtenAnew says that something of the flag is of the newest revision: who
 // adopts an object writes it, so that the version before is nobody's any more.
 func writtenAnew(s *flag.Snapshot, key flag.Key) error {
@@ -270,7 +282,7 @@ func writtenAnew(s *flag.Snapshot, key flag.Key) error {
 		objects = append(objects, h)
 	}
 	for _, o := range objects {
-		if o.Stamp().Revision == s.Revision.Number {
+		if o.Stamp().Revision == s.Revision.Number && o.Stamp().Created == s.Revision.Number {
 			return nil
 		}
 	}
