@@ -121,7 +121,7 @@ func TestImportByIdentity(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, name := range regexp.MustCompile(`(?m)^    (\w+) +=`).FindAllStringSubmatch(string(example), -1) {
+			for _, name := range regexp.MustCompile(`(?m)^ {4}(\w+) +=`).FindAllStringSubmatch(string(example), -1) {
 				delete(row.identity, name[1])
 			}
 			if len(row.identity) > 0 {
