@@ -56,14 +56,16 @@ type mutedServer struct {
 	evaluator *evaluator.Evaluator
 }
 
-func startMuted(t *testing.T) *mutedServer {
+// startMuted starts one, whose answers are stale after so long a silence; 0 is
+// as long as a server waits that people run.
+func startMuted(t *testing.T, staleAfter time.Duration) *mutedServer {
 	t.Helper()
 	kept, err := sqlite.OpenMemory(t.Context(), sqlite.Options{Environment: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := &mutedServer{store: &mutedStore{Store: kept}}
-	if s.evaluator, err = evaluator.New(t.Context(), s.store, evaluator.Options{}); err != nil {
+	if s.evaluator, err = evaluator.New(t.Context(), s.store, evaluator.Options{StaleAfter: staleAfter}); err != nil {
 		t.Fatal(err)
 	}
 	web, err := server.New(t.Context(), server.Options{Store: s.store, Evaluator: s.evaluator, Version: "0.0.0-test"})
@@ -114,7 +116,7 @@ func (s *mutedServer) mute(t *testing.T, muted bool) {
 // stays a kill, and the default is never served instead of a stale answer.
 func TestStaleAnswers(t *testing.T) {
 	t.Parallel()
-	s := startMuted(t)
+	s := startMuted(t, 0)
 	c, err := client.New(client.Options{Endpoint: s.Endpoint, Token: s.AdminToken, UserAgent: "test"})
 	if err != nil {
 		t.Fatal(err)
@@ -189,7 +191,7 @@ func TestStaleAnswers(t *testing.T) {
 // state stays there.
 func TestWriteToASilentStore(t *testing.T) {
 	t.Parallel()
-	s := startMuted(t)
+	s := startMuted(t, 0)
 	c := newCLI(t, s.Endpoint, s.AdminToken)
 	config := func(value string) string {
 		return "resource \"bunting_flag\" \"f\" {\n  key = \"f\"\n  default_value = " + value + "\n}\n"

@@ -1,0 +1,114 @@
+package provider
+
+import (
+	"math/big"
+	"path/filepath"
+
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+	"github.com/zclconf/go-cty/cty"
+
+	pbflagsv1 "github.com/bunting-flags/terraform-provider-bunting/gen/pbflags/v1"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
+)
+
+var settingsWording = []wordingCase{
+	{"no endpoint", func(s *wordingScene) { s.provider("endpoint", "") }},
+	{"an endpoint that is none", func(s *wordingScene) {
+		for _, endpoint := range []string{
+			"https://flags example.com", "https//flags.example.com", "http://anna:secret@flags.example.com", "http://flags.example.com?env=prod", "http://[::1", "ftp://flags.example.com",
+			"http://", "https://flägs.example.com", "http://" + longText(300), "http://flags.example.com:", "http://flags.example.com/../a", "http://flags.example.com:70000",
+		} {
+			s.provider("endpoint", endpoint)
+		}
+	}},
+	{"a token that cannot be one", func(s *wordingScene) { s.provider("token", "two words") }},
+	{"a token file that cannot be read", func(s *wordingScene) {
+		var diags diag.Diagnostics
+		readSettings(providerModel{Endpoint: types.StringValue("http://flags.example.com")}, func(name string) string {
+			return map[string]string{tokenFileVariable: filepath.Join(s.TempDir(), "bunting.token")}[name]
+		}, &diags)
+		s.hearOf(diags)
+	}},
+	{"a workspace that is none", func(s *wordingScene) {
+		s.provider("workspace", "a\u0007")
+		s.provider("workspace", longText(300))
+	}},
+	{"a request timeout that is none", func(s *wordingScene) { s.provider("request_timeout", "soon") }},
+	{"a server of another environment", func(s *wordingScene) { s.provider("environment", "production") }},
+	{"an endpoint that is not known while planning", func(s *wordingScene) {
+		s.core.setting["endpoint"] = cty.UnknownVal(cty.String)
+		s.reads("bunting_evaluation", `{"flag_key": "pay"}`)
+		s.reads("bunting_flag", `{"key": "pay"}`)
+		s.reads("bunting_server", `{}`)
+	}},
+	{"a provider that was never configured", func(s *wordingScene) {
+		var none *session
+		var diags diag.Diagnostics
+		_, _, err := none.flag(s.Context(), "pay")
+		operation{doing: `read the flag "pay"`}.failed(&diags, err)
+		s.hearOf(diags)
+	}},
+}
+
+// provider configures the provider with one setting otherwise.
+func (s *wordingScene) provider(setting, value string) {
+	s.Helper()
+	was := s.core.setting[setting]
+	s.core.setting[setting] = cty.StringVal(value)
+	if value == "" {
+		delete(s.core.setting, setting)
+	}
+	_, end := s.core.walk(nil)
+	end()
+	s.core.setting[setting] = was
+	if was == cty.NilVal {
+		delete(s.core.setting, setting)
+	}
+}
+
+var dataWording = []wordingCase{
+	{"bunting_flag: a key that is none, and a flag that is not there", func(s *wordingScene) {
+		s.reads("bunting_flag", `{"key": "a//b"}`)
+		s.reads("bunting_flag", `{"key": "missing"}`)
+	}},
+	{"bunting_evaluation: a configuration that is none", func(s *wordingScene) {
+		s.reads("bunting_evaluation", `{"flag_key": "a//b"}`)
+	}},
+	{"bunting_evaluation: a flag that is not there", func(s *wordingScene) { s.reads("bunting_evaluation", `{"flag_key": "missing"}`) }},
+	{"bunting_evaluation: a default of another type than the flag's", func(s *wordingScene) {
+		s.layered()
+		s.reads("bunting_evaluation", `{"flag_key": "pay", "default": "on"}`)
+	}},
+	{"bunting_evaluation: a stale answer", func(s *wordingScene) {
+		muted := startMuted(s.T, 1)
+		muted.mute(s.T, true)
+		s.core.setting["endpoint"], s.core.setting["token"] = cty.StringVal(muted.Endpoint), cty.StringVal(muted.AdminToken)
+		s.reads("bunting_evaluation", `{"flag_key": "pay"}`)
+		s.reads("bunting_evaluation", `{"flag_key": "pay", "default": true, "allow_stale": true}`)
+	}},
+	{"bunting_evaluation: an answer without a value", func(s *wordingScene) {
+		s.proxy().fails("GetServer", answers(&pbflagsv1.EvaluateResponse{FlagId: "pay", ErrorCode: "PARSE_ERROR"}))
+		s.reads("bunting_evaluation", `{"flag_key": "pay"}`)
+	}},
+	{"bunting_evaluation: a number that Terraform cannot hold", func(s *wordingScene) {
+		s.anna.does(flag.Put(&flag.Flag{Key: "pay", Type: flag.JSON, Default: must(flag.JSONValue(`{"a":1e100000}`))}))
+		s.reads("bunting_evaluation", `{"flag_key": "pay"}`)
+	}},
+	{"values that Terraform itself does not make", func(s *wordingScene) {
+		var diags diag.Diagnostics
+		_, err := write(s.Context(), types.NumberValue(new(big.Float).SetInf(false)))
+		invalid(&diags, flag.In("default_value", err))
+		_, err = read(s.Context(), "{")
+		operation{doing: `read the flag "pay"`}.failed(&diags, err)
+		s.hearOf(diags)
+	}},
+}
+
+// proxy puts a faulty proxy between Terraform and the server.
+func (s *wordingScene) proxy() *faultyProxy {
+	s.Helper()
+	p := newFaultyProxy(s.T, s.server)
+	s.core.setting["endpoint"] = cty.StringVal(p.URL)
+	return p
+}
