@@ -78,7 +78,7 @@ func New(o Options) (*Client, error) {
 		return nil, err
 	}
 	if o.RequestTimeout < 0 {
-		return nil, configError("set up the client", "the request timeout is "+o.RequestTimeout.String()+", but it must be more than 0. Write a duration like \"10s\".")
+		return nil, configError("use the request timeout", "the request timeout is "+o.RequestTimeout.String()+", but it must be more than 0. Write a duration like \"10s\".")
 	}
 	c := &Client{endpoint: endpoint, timeout: o.RequestTimeout, note: o.ChangeNote, token: o.Token}
 	if c.timeout == 0 {
@@ -110,14 +110,14 @@ func (c *Client) Close() {
 // checkToken refuses what cannot be a token without showing it.
 func checkToken(token string) error {
 	if strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
-		return configError("set up the client", "the token has a space, a line break or another character that no token has. Give the secret alone, as \"bunting token create\" printed it.")
+		return configError("use the token", "the token has a space, a line break or another character that no token has. Give the secret alone, as \"bunting token create\" printed it.")
 	}
 	return nil
 }
 
 func checkHeader(name, text string) error {
 	if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r >= 0x7f }) {
-		return configError("set up the client", "the "+name+" has a control character or one outside ASCII. Remove it.")
+		return configError("use the "+name, "the "+name+" has a control character or one outside ASCII. Remove it.")
 	}
 	return nil
 }

@@ -48,6 +48,19 @@ func (r Ref) String() string {
 	return string(r.Key) + ":" + r.ID
 }
 
+// Name names it to people, as one word for word in every text: flag "pay",
+// override of "pay" for "u", hold of "ops" on flag "pay".
+func (r Ref) Name() string {
+	switch r.Kind {
+	case KindOverride:
+		return fmt.Sprintf("override of %q for %q", r.Key, r.ID)
+	case KindHold:
+		return fmt.Sprintf("hold of %q on flag %q", r.ID, r.Key)
+	default:
+		return fmt.Sprintf("flag %q", r.Key)
+	}
+}
+
 // Object is a *Flag, *Override or *Hold.
 type Object interface {
 	Ref() Ref

@@ -149,7 +149,7 @@ func (f *Flag) validateRest() error {
 		return err
 	}
 	if len(f.AllowedValues) > MaxAllowedValues {
-		return invalidf("allowed_values", "has %d values, more than the %d that are allowed.", len(f.AllowedValues), MaxAllowedValues)
+		return invalidf("allowed_values", "has %d values, more than the %d that are allowed. Leave some out, or allow any value.", len(f.AllowedValues), MaxAllowedValues)
 	}
 	for _, v := range f.AllowedValues {
 		if v.Type() != f.Type {
@@ -163,7 +163,7 @@ func (f *Flag) validateRest() error {
 		return err
 	}
 	if len(f.Tags) > MaxTags {
-		return invalidf("tags", "has %d tags, more than the %d that are allowed.", len(f.Tags), MaxTags)
+		return invalidf("tags", "has %d tags, more than the %d that are allowed. Leave some out.", len(f.Tags), MaxTags)
 	}
 	for _, tag := range f.Tags {
 		if tag == "" {
@@ -197,7 +197,7 @@ func (f *Flag) checkValue(field string, v Value) error {
 
 func validateLayer(layer string) error {
 	if len(layer) > MaxLayerBytes {
-		return invalidf("layer", "has %d bytes, more than the %d that are allowed.", len(layer), MaxLayerBytes)
+		return invalidf("layer", "has %d bytes, more than the %d that are allowed. Shorten it.", len(layer), MaxLayerBytes)
 	}
 	for i, r := range layer {
 		letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
@@ -216,7 +216,7 @@ func CheckText(field, text string, most int) error {
 	case len(text) > most:
 		return invalidf(field, "has %d bytes, more than the %d that are allowed. Shorten it.", len(text), most)
 	case !utf8.ValidString(text):
-		return Invalid(field, "is not valid UTF-8.")
+		return Invalid(field, "is not valid UTF-8. Write text.")
 	case strings.ContainsFunc(text, func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' && r != '\r' }):
 		return Invalid(field, "has a control character. Remove it.")
 	}

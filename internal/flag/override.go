@@ -30,9 +30,9 @@ func (o *Override) Validate() error {
 	case o.EntityID == "":
 		return Invalid("entity_id", "is empty. Write the id of the entity, like \"user-42\".")
 	case len(o.EntityID) > MaxEntityBytes:
-		return invalidf("entity_id", "has %d bytes, more than the %d that are allowed.", len(o.EntityID), MaxEntityBytes)
+		return invalidf("entity_id", "has %d bytes, more than the %d that are allowed. Use a shorter id of the entity.", len(o.EntityID), MaxEntityBytes)
 	case !utf8.ValidString(o.EntityID), strings.ContainsFunc(o.EntityID, unicode.IsControl):
-		return Invalid("entity_id", "has a control character or is not valid UTF-8.")
+		return Invalid("entity_id", "has a control character or is not valid UTF-8. Remove it.")
 	case o.State != Enabled && o.State != Default:
 		return Invalid("state", "is missing. An override is ENABLED with a value, or DEFAULT.")
 	case o.State == Enabled && o.Value.IsZero():

@@ -60,6 +60,19 @@ func invalidf(field, format string, args ...any) *Problem {
 	return Invalid(field, fmt.Sprintf(format, args...))
 }
 
+// NoFlag refuses what belongs to a flag that is not there; by says who deleted
+// it, where that is known.
+func NoFlag(key Key, by *Stamp) *Problem {
+	since := ""
+	if by != nil {
+		since = " any more: it was deleted by " + by.Author()
+	}
+	return &Problem{
+		Kind: ProblemNotFound, Field: "flag_key", By: by,
+		Message: fmt.Sprintf("is %q, but there is no such flag%s. Create the flag first; in Terraform, write flag_key = bunting_flag.NAME.key instead of the text, so that the flag is made before.", key, since),
+	}
+}
+
 // Stamp says who committed the present version of an object, and when.
 type Stamp struct {
 	Revision int64     `json:"revision"`
@@ -70,6 +83,16 @@ type Stamp struct {
 	// equal one, or restored it; later changes keep it. So two objects of one name
 	// are told apart: what a replacement left over, and what took its place.
 	Created int64 `json:"created,omitempty"`
+}
+
+// Author says to people who it was, on whose behalf, and when:
+// anna for workspace "payments" at 2030-01-02T15:04:05Z.
+func (s Stamp) Author() string {
+	on := ""
+	if s.OwnerID != "" {
+		on = " for " + OwnerName(s.OwnerID)
+	}
+	return s.Actor + on + " at " + s.Time.UTC().Format(time.RFC3339)
 }
 
 // Revision names one state of one store; "unchanged" needs both to match.

@@ -215,15 +215,16 @@ func parseInt(canonical string) (int64, error) {
 func InferType(prior Type, defaultValue, value string) (Type, error) {
 	texts := []struct{ field, text string }{{"default_value", defaultValue}, {"value", value}}
 	texts = slices.DeleteFunc(texts, func(t struct{ field, text string }) bool { return t.text == "" })
-	kind := ""
+	var kinds []string
 	for _, t := range texts {
 		canonical, err := Canonical(t.text)
 		if err != nil {
 			return 0, In(t.field, err)
 		}
-		if kind == "" {
-			kind = kindOf(canonical)
-		}
+		kinds = append(kinds, kindOf(canonical))
+	}
+	if len(kinds) == 0 {
+		kinds = append(kinds, "")
 	}
 	fits := func(typ Type) error {
 		for _, t := range texts {
@@ -236,7 +237,7 @@ func InferType(prior Type, defaultValue, value string) (Type, error) {
 	if prior != 0 && fits(prior) == nil {
 		return prior, nil
 	}
-	candidates := map[string][]Type{"bool": {Bool}, "string": {String}, "number": {Int, Double}}[kind]
+	candidates := map[string][]Type{"bool": {Bool}, "string": {String}, "number": {Int, Double}}[kinds[0]]
 	if candidates == nil {
 		candidates = []Type{JSON}
 	}
@@ -246,7 +247,13 @@ func InferType(prior Type, defaultValue, value string) (Type, error) {
 			return t, nil
 		}
 	}
-	return 0, because(err, candidates[0], defaultValue, value)
+	typ := candidates[len(candidates)-1]
+	if kinds[0] != kinds[len(kinds)-1] { // told for the type that the default value has by itself
+		i := slices.IndexFunc(candidates, func(t Type) bool { _, err := ParseValue(t, defaultValue); return err == nil })
+		typ = candidates[max(i, 0)]
+		err = fits(typ)
+	}
+	return 0, because(err, typ, defaultValue, value)
 }
 
 // because tells where an inferred type comes from, and how to have the value's.

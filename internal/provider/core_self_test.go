@@ -244,6 +244,11 @@ func TestCoreRuns(t *testing.T) {
 	c.imports(more, "taken").must(t)
 	config = append(config, more)
 	does(config, coreMode{}, "update bunting_flag.f", "update bunting_flag.g") // takes over, removes anna's owner
+	c.forget("bunting_flag.g")
+	if c.attr("bunting_flag.g", "key") != cty.NilVal {
+		t.Error("it was not forgotten")
+	}
+	c.imports(more, "taken").must(t)
 	does(config, coreMode{destroy: true}, "delete bunting_flag.g", "delete bunting_override.o", "delete bunting_flag.f")
 	if len(c.state) != 0 || !anna.sees("pay").Archived() {
 		t.Errorf("after destroying, the state has %v", c.state)

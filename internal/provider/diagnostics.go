@@ -33,20 +33,12 @@ func (op operation) failed(diags *diag.Diagnostics, err error) {
 	}
 	p := asProblem(err)
 	if p == nil {
-		diags.AddError(summary, sentence(err.Error()))
+		diags.AddError(summary, sentence(err.Error())+".")
 		return
 	}
 	detail := problemText(p)
-	switch p.Kind {
-	case flag.ProblemAlreadyExists, flag.ProblemOwned:
+	if p.Kind == flag.ProblemAlreadyExists || p.Kind == flag.ProblemOwned {
 		detail += op.importBlock()
-	case flag.ProblemConflict:
-		detail += " Plan again to see what would be changed now."
-	case flag.ProblemNotFound:
-		if p.Field == "" {
-			detail += " Plan again: Terraform then sees that it is gone."
-		}
-	default:
 	}
 	add(p.Field, summary, detail, diags.AddAttributeError, diags.AddError)
 }

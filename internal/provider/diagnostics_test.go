@@ -28,11 +28,11 @@ func TestOperationFailed(t *testing.T) {
 		"a rule":     {flag.Invalid("value", "is wrong."), "value is wrong.", path.Root("value")},
 		"no place":   {flag.Invalid("", "everything is wrong."), "Everything is wrong.", path.Empty()},
 		"state":      {flag.Invalid("state", "is wrong."), "state is wrong.", path.Empty()},
-		"conflict":   {&flag.Problem{Kind: flag.ProblemConflict, Message: "it was changed."}, "It was changed. Plan again to see what would be changed now.", path.Empty()},
-		"gone":       {&flag.Problem{Kind: flag.ProblemNotFound, Message: "it is gone."}, "It is gone. Plan again: Terraform then sees that it is gone.", path.Empty()},
+		"conflict":   {&flag.Problem{Kind: flag.ProblemConflict, Message: "it was changed."}, "It was changed.", path.Empty()},
+		"gone":       {&flag.Problem{Kind: flag.ProblemNotFound, Message: "it is gone."}, "It is gone.", path.Empty()},
 		"its flag":   {&flag.Problem{Kind: flag.ProblemNotFound, Field: "flag_key", Message: "is not there."}, "flag_key is not there.", path.Root("flag_key")},
 		"exists":     {&flag.Problem{Kind: flag.ProblemAlreadyExists, Field: "key", Message: "is taken."}, "key is taken.\n\n  import {\n    to = bunting_flag.NAME\n    id = \"pay\"\n  }", path.Root("key")},
-		"the unseen": {errors.New("something else"), "Something else", path.Empty()},
+		"the unseen": {errors.New("something else"), "Something else.", path.Empty()},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -113,6 +113,9 @@ func (d *evaluationDataSource) Read(ctx context.Context, req datasource.ReadRequ
 		return
 	}
 	tellStale(&resp.Diagnostics, answer.Answer, m.AllowStale.ValueBool())
+	if resp.Diagnostics.HasError() {
+		return
+	}
 	m.take(ctx, answer.Answer, &resp.Diagnostics)
 	if resp.Diagnostics.HasError() {
 		return

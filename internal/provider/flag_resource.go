@@ -3,7 +3,6 @@ package provider
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
@@ -15,6 +14,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/planmodifier"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringdefault"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringplanmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
@@ -201,14 +201,16 @@ func (r *flagResource) planUpdate(ctx context.Context, config, plan, state *flag
 		plan.AllowedValues = settleList(ctx, prior, state.AllowedValues, plan.AllowedValues)
 	} else {
 		resp.RequiresReplace.Append(path.Root("type"))
-		r.tellNewType(&resp.Diagnostics, state, d.flag.Type, prior)
 	}
 	if d.newType || !plan.Key.Equal(state.Key) {
 		refuseProtected(&resp.Diagnostics, state, "replaced")
 	}
-	if d.newType && plan.Key.Equal(state.Key) && state.OnDestroy.ValueString() == destroyKeep {
+	switch kept := plan.Key.Equal(state.Key) && state.OnDestroy.ValueString() == destroyKeep; {
+	case d.newType && kept:
 		resp.Diagnostics.AddAttributeError(path.Root("on_destroy"), fmt.Sprintf("Flag %q cannot be replaced", state.Key.ValueString()),
 			"on_destroy is \"keep\", so the flag of the old type would stay, and its key would not be free for one of the new type. Set on_destroy = \"archive\" or \"delete\" and apply that first.")
+	case d.newType:
+		r.tellNewType(&resp.Diagnostics, state, d.flag.Type, prior)
 	}
 	if config.Type.IsUnknown() {
 		plan.Type = types.StringUnknown()
@@ -355,7 +357,7 @@ func (r *flagResource) Read(ctx context.Context, req resource.ReadRequest, resp 
 	tellHolds(&resp.Diagnostics, holds, "")
 	if f.Archived() {
 		resp.Diagnostics.AddWarning(fmt.Sprintf("Flag %q was archived by %s", key, f.Changed.Actor),
-			fmt.Sprintf("At %s. An archived flag is declared by nobody; the plan declares it anew, which restores it.", f.Changed.Time.UTC().Format(time.RFC3339)))
+			when(f.Changed, kept)+". An archived flag is declared by nobody; the plan declares it anew, which restores it.")
 		resp.State.RemoveResource(ctx)
 		return
 	}
@@ -458,6 +460,12 @@ func timeoutsAttribute(ctx context.Context) schema.Attribute {
 	})
 	if nested, ok := attribute.(schema.SingleNestedAttribute); ok {
 		nested.MarkdownDescription = "How long operations may take in all, retries included."
+		for name, one := range nested.Attributes {
+			if text, ok := one.(schema.StringAttribute); ok {
+				text.Validators = []validator.String{duration{}}
+				nested.Attributes[name] = text
+			}
+		}
 		return nested
 	}
 	return attribute

@@ -54,8 +54,11 @@ func tellChange(diags *diag.Diagnostics, r record, o flag.Object, differs bool) 
 	if !differs || r.Revision == 0 || stamp.Revision == r.Revision {
 		return
 	}
-	diags.AddWarning(fmt.Sprintf("%s was changed by %s", title(o.Ref()), stamp.Actor),
-		when(stamp, r)+". The plan shows what an apply would change back.")
+	next := "The plan shows what an apply would change back."
+	if manager := o.Manager(); manager != "" && manager != r.OwnerID && !r.TakeOver {
+		next = fmt.Sprintf("It is managed by %s now, so an apply is refused: remove this block (terraform state rm), or import it here by the id %q to take it back.", flag.OwnerName(manager), o.Ref())
+	}
+	diags.AddWarning(fmt.Sprintf("%s was changed by %s", title(o.Ref()), stamp.Actor), when(stamp, r)+". "+next)
 }
 
 // tellGone warns that an object which the state has is gone, and says who removed
@@ -90,23 +93,7 @@ func when(by flag.Stamp, r record) string {
 	return at + " for " + flag.OwnerName(by.OwnerID) + ", not by this configuration"
 }
 
-// who says in words who wrote a version, and when.
-func who(by flag.Stamp) string {
-	on := ""
-	if by.OwnerID != "" {
-		on = " for " + flag.OwnerName(by.OwnerID)
-	}
-	return fmt.Sprintf("%s%s at %s", by.Actor, on, by.Time.UTC().Format(time.RFC3339))
-}
-
 // title names an object at the beginning of a summary.
 func title(ref flag.Ref) string {
-	switch ref.Kind {
-	case flag.KindFlag:
-	case flag.KindOverride:
-		return fmt.Sprintf("Override of %q for %q", ref.Key, ref.ID)
-	case flag.KindHold:
-		return fmt.Sprintf("Hold of %s on flag %q", ref.ID, ref.Key)
-	}
-	return fmt.Sprintf("Flag %q", ref.Key)
+	return sentence(ref.Name())
 }

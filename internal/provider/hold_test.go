@@ -116,16 +116,16 @@ func TestDriftIsTold(t *testing.T) {
 			t.Errorf("%d warnings, want %d\n%s", got, len(want), o.text)
 		}
 	}
-	warns(c.plans(), `Flag "pay" was changed by anna`, `Override of "pay" for "u" was changed by anna`, `Hold of terraform on flag "pay" was released by anna`)
+	warns(c.plans(), `Flag "pay" was changed by anna`, `Override of "pay" for "u" was changed by anna`, `Hold of "terraform" on flag "pay" was released by anna`)
 	c.applies().must(t)
 	anna.does(remove(flag.ReleaseHold, flag.HoldRef("pay", "terraform")), remove(flag.ArchiveFlag, flag.FlagRef("pay")))
-	warns(c.plans(), `Flag "pay" was archived by anna`, `Hold of terraform on flag "pay" was released by anna`)
+	warns(c.plans(), `Flag "pay" was archived by anna`, `Hold of "terraform" on flag "pay" was released by anna`)
 	c.applies().must(t)
 	if f := anna.sees("pay"); f.Archived() || len(anna.seesHolds("pay")) != 1 {
 		t.Errorf("the server has %+v", f)
 	}
 	anna.does(remove(flag.ReleaseHold, flag.HoldRef("pay", "terraform")), remove(flag.DeleteFlag, flag.FlagRef("pay")))
-	warns(c.plans(), `Flag "pay" was deleted by anna`, `Override of "pay" for "u" was removed by anna`, `Hold of terraform on flag "pay" was released by anna`)
+	warns(c.plans(), `Flag "pay" was deleted by anna`, `Override of "pay" for "u" was removed by anna`, `Hold of "terraform" on flag "pay" was released by anna`)
 	c.applies().must(t)
 	c.unchanged()
 	if f := anna.sees("pay"); f == nil || anna.seesOverride("pay", "u") == nil || len(anna.seesHolds("pay")) != 1 {

@@ -259,7 +259,7 @@ func (a *tampering) outcome(s scene, planned, applied outcome) (string, told) {
 
 var (
 	whoAndWhen = regexp.MustCompile(`anna (for workspace "other" )?at 20\d\d-`)
-	whatNext   = regexp.MustCompile(`Plan again|import it here|import \{|Have that hold released|[Cc]reate the flag first|make any other flag before|restore it first|change the flag's type|Write true or false`)
+	whatNext   = regexp.MustCompile(`Plan again|import it here|import \{|Have that hold released|Create the flag first|restore it first|change the flag's type|Write true or false`)
 )
 
 // judge compares what became of a row with the matrix and with what the server

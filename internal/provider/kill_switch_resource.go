@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
-	"github.com/hashicorp/terraform-plugin-framework-timetypes/timetypes"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
@@ -40,15 +39,15 @@ func NewKillSwitchResource() resource.Resource { return &killSwitchResource{} }
 
 // killSwitchModel is bunting_kill_switch as configuration, plan and state have it.
 type killSwitchModel struct {
-	FlagKey          types.String      `tfsdk:"flag_key"`
-	Reason           types.String      `tfsdk:"reason"`
-	Engaged          types.Bool        `tfsdk:"engaged"`
-	Holder           types.String      `tfsdk:"holder"`
-	ExpiresAt        timetypes.RFC3339 `tfsdk:"expires_at"`
-	ReleaseOnDestroy types.Bool        `tfsdk:"release_on_destroy"`
-	Killed           types.Bool        `tfsdk:"killed"`
-	OtherHolds       types.List        `tfsdk:"other_holds"`
-	Timeouts         timeouts.Value    `tfsdk:"timeouts"`
+	FlagKey          types.String   `tfsdk:"flag_key"`
+	Reason           types.String   `tfsdk:"reason"`
+	Engaged          types.Bool     `tfsdk:"engaged"`
+	Holder           types.String   `tfsdk:"holder"`
+	ExpiresAt        types.String   `tfsdk:"expires_at"`
+	ReleaseOnDestroy types.Bool     `tfsdk:"release_on_destroy"`
+	Killed           types.Bool     `tfsdk:"killed"`
+	OtherHolds       types.List     `tfsdk:"other_holds"`
+	Timeouts         timeouts.Value `tfsdk:"timeouts"`
 }
 
 // killSwitchIdentity is the kill switch's resource identity.
@@ -75,8 +74,10 @@ func (m *killSwitchModel) hold(diags *diag.Diagnostics) *flag.Hold {
 	ref := m.ref()
 	h := &flag.Hold{FlagKey: ref.Key, Holder: ref.ID, Reason: m.Reason.ValueString()}
 	if !m.ExpiresAt.IsNull() && !m.ExpiresAt.IsUnknown() {
-		expires, problems := m.ExpiresAt.ValueRFC3339Time()
-		diags.Append(problems...)
+		expires, err := time.Parse(time.RFC3339, m.ExpiresAt.ValueString())
+		if err != nil {
+			invalid(diags, flag.Invalid("expires_at", fmt.Sprintf("is %q, not a time as RFC 3339 writes it. Write one like \"2030-01-02T15:04:05Z\".", flag.Shorten(m.ExpiresAt.ValueString()))))
+		}
 		h.ExpiresAt = expires.UTC()
 	}
 	return h
@@ -117,7 +118,6 @@ func (r *killSwitchResource) Schema(ctx context.Context, _ resource.SchemaReques
 			},
 			"expires_at": schema.StringAttribute{
 				MarkdownDescription: "When the hold ends by itself, as RFC 3339, like `2030-01-02T15:04:05Z`. Without it the hold stands until it is released. An expired hold is kept as a record and is no drift.",
-				CustomType:          timetypes.RFC3339Type{},
 				Optional:            true,
 			},
 			"release_on_destroy": schema.BoolAttribute{
@@ -157,8 +157,7 @@ func (r *killSwitchResource) ValidateConfig(ctx context.Context, req resource.Va
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	var ignored diag.Diagnostics // the type of expires_at tells of its form by itself
-	h := config.hold(&ignored)
+	h := config.hold(&resp.Diagnostics)
 	if config.FlagKey.IsUnknown() {
 		h.FlagKey = "unknown"
 	}
@@ -233,13 +232,13 @@ func (m *killSwitchModel) equal(o *killSwitchModel) bool {
 }
 
 // sameTime reports whether two times are written, and are the same moment.
-func sameTime(a, b timetypes.RFC3339) bool {
+func sameTime(a, b types.String) bool {
 	if a.IsUnknown() || b.IsUnknown() || a.IsNull() || b.IsNull() {
 		return a.IsNull() && b.IsNull()
 	}
-	at, problemsA := a.ValueRFC3339Time()
-	bt, problemsB := b.ValueRFC3339Time()
-	return !problemsA.HasError() && !problemsB.HasError() && at.Equal(bt)
+	at, errA := time.Parse(time.RFC3339, a.ValueString())
+	bt, errB := time.Parse(time.RFC3339, b.ValueString())
+	return errA == nil && errB == nil && at.Equal(bt)
 }
 
 // refuseEngaged refuses to destroy or replace a switch whose hold stands, with
@@ -403,9 +402,9 @@ func (r *killSwitchResource) showOwn(state *killSwitchModel, kept record, own *f
 	before := *state
 	state.Engaged = types.BoolValue(true)
 	state.Reason = types.StringValue(own.Reason)
-	expires := timetypes.NewRFC3339Null()
+	expires := types.StringNull()
 	if !own.ExpiresAt.IsZero() {
-		expires = timetypes.NewRFC3339TimeValue(own.ExpiresAt.UTC())
+		expires = types.StringValue(own.ExpiresAt.UTC().Format(time.RFC3339Nano))
 	}
 	if !sameTime(state.ExpiresAt, expires) {
 		state.ExpiresAt = expires

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/tfsdk"
 
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
@@ -23,6 +24,26 @@ func deadline(ctx context.Context, diags *diag.Diagnostics, setting func(context
 	limit, problems := setting(ctx, otherwise)
 	diags.Append(problems...)
 	return context.WithTimeout(ctx, limit)
+}
+
+// duration keeps what is set in timeouts to durations of more than 0.
+type duration struct{}
+
+// Description says what is expected.
+func (duration) Description(context.Context) string { return "a duration of more than 0, like 30s" }
+
+// MarkdownDescription says what is expected.
+func (d duration) MarkdownDescription(ctx context.Context) string { return d.Description(ctx) }
+
+// ValidateString tells of what is none.
+func (duration) ValidateString(_ context.Context, req validator.StringRequest, resp *validator.StringResponse) {
+	if isNothing(req.ConfigValue) {
+		return
+	}
+	if d, err := time.ParseDuration(req.ConfigValue.ValueString()); err != nil || d <= 0 {
+		resp.Diagnostics.AddAttributeError(req.Path, fmt.Sprintf("Invalid %s", req.Path),
+			fmt.Sprintf("%s is %q, not a duration of more than 0. Write one like \"30s\".", req.Path, req.ConfigValue.ValueString()))
+	}
 }
 
 // setIdentity sets the resource identity; Terraform before 1.12 knows none.

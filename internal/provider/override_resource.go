@@ -177,14 +177,7 @@ func (r *overrideResource) ready(ctx context.Context, plan *overrideModel) (*fla
 			return nil, err
 		}
 		if f == nil {
-			since := ""
-			if by := r.session.removedBy(ctx, flag.FlagRef(ref.Key)); by != nil {
-				since = " any more: it was deleted by " + who(*by)
-			}
-			return nil, &flag.Problem{
-				Kind: flag.ProblemNotFound, Field: "flag_key",
-				Message: fmt.Sprintf("is %q, but there is no such flag%s. For a flag of this configuration write flag_key = bunting_flag.NAME.key, so that it is made first; make any other flag before.", ref.Key, since),
-			}
+			return nil, flag.NoFlag(ref.Key, r.session.removedBy(ctx, flag.FlagRef(ref.Key)))
 		}
 		typ = f.Type
 	}

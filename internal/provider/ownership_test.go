@@ -90,7 +90,7 @@ func TestDeclaredTwice(t *testing.T) {
 		{"made", base + override("a") + killSwitch("a", "terraform"), ""},
 		{"a second flag", base + flags("b", "key = \"a\"\ndefault_value = 2"), `Flag "a" is declared twice`},
 		{"a second override", base + override("a") + override("b"), `Override of "a" for "u" is declared twice`},
-		{"a second kill switch", base + override("a") + killSwitch("a", "terraform") + killSwitch("b", "terraform"), `Hold of terraform on flag "a" is declared twice`},
+		{"a second kill switch", base + override("a") + killSwitch("a", "terraform") + killSwitch("b", "terraform"), `Hold of "terraform" on flag "a" is declared twice`},
 		{"another holder", base + override("a") + killSwitch("a", "terraform") + killSwitch("b", "terraform/b"), ""},
 		{"a replacement", strings.Replace(base, "= 1", "= \"x\"", 1), ""},
 		{"one is renamed", strings.Replace(base, "\"a\"\ndef", "\"b\"\ndef", 1) + flags("b", "key = \"a\"\ndefault_value = 1"), ""},

@@ -135,13 +135,13 @@ func refuseSettings(diags *diag.Diagnostics, token, doing string, err error) {
 		if e.Kind == client.Config {
 			doing = e.Op // names the setting and what it is, which may come from the environment
 		}
+		// A proxy that refuses by itself knows nothing of the token.
+		ofToken := (e.Kind == client.Unauthenticated || e.Kind == client.Denied) && (e.Reason != "" || !strings.Contains(e.Message, "proxy"))
 		switch {
-		case e.Kind == client.Unauthenticated && token == "":
+		case ofToken && token == "":
 			at, from = path.Root("token"), " Here that is the setting token, or BUNTING_TOKEN, or a file named by "+tokenFileVariable+"."
-		case e.Kind == client.Unauthenticated, e.Kind == client.Denied, strings.Contains(e.Message, "the token"):
+		case ofToken, e.Kind == client.Config && e.Op == "use the token":
 			at = path.Root("token")
-		case e.Kind == client.Config && strings.Contains(e.Message, "timeout"):
-			at = path.Root("request_timeout")
 		}
 	}
 	var told diag.Diagnostics

@@ -109,7 +109,7 @@ func TestBadInput(t *testing.T) {
 		},
 		"override of an unknown flag": {
 			config: fmt.Sprintf(overrideOf, "flag_key = \"nowhere\"\nentity_id = \"u\"\nvalue = true"), atApply: true, address: "bunting_override.x", summary: `Cannot set the override of "nowhere" for "u"`,
-			detail: `flag_key is "nowhere", but there is no such flag. For a flag of this configuration write flag_key = bunting_flag.NAME.key, so that it is made first; make any other flag before.`,
+			detail: `flag_key is "nowhere", but there is no such flag. Create the flag first; in Terraform, write flag_key = bunting_flag.NAME.key instead of the text, so that the flag is made before.`,
 		},
 		"kill switch of an unknown flag": {
 			config: fmt.Sprintf(switchOf, "flag_key = \"nowhere\"\nreason = \"load\""), atApply: true, address: "bunting_kill_switch.x", summary: `Cannot place the hold of "terraform" on flag "nowhere"`,

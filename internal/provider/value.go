@@ -166,7 +166,7 @@ func read(ctx context.Context, text string) (types.Dynamic, error) {
 	decoder.UseNumber()
 	var document any
 	if err := decoder.Decode(&document); err != nil {
-		return types.DynamicNull(), fmt.Errorf("read a value of the server: %w", err)
+		return types.DynamicNull(), fmt.Errorf("the server has a value that is not JSON: %w. Compare the versions of both sides", err)
 	}
 	v, err := readJSON(ctx, document)
 	if err != nil {
@@ -217,7 +217,7 @@ func readNumber(text string) (attr.Value, error) {
 	}
 	// 10 has a little over 3.3 bits.
 	if exponent := n.MantExp(nil); n.IsInf() || exponent > maxExponent*10/3 || exponent < -maxExponent*10/3 {
-		return nil, fmt.Errorf("the server has the number %s, which Terraform cannot hold: its exponent is beyond ±%d", text, maxExponent)
+		return nil, fmt.Errorf("the server has the number %s, which Terraform cannot hold: its exponent is beyond ±%d. Change it on the server, or make it a string there", text, maxExponent)
 	}
 	return types.NumberValue(n), nil
 }

@@ -66,7 +66,7 @@ var flagConfigWording = []wordingCase{
 	flags("texts that are too long, or not for people", `{"description": "`+longText(4097)+`"}`, `{"owner": "a\u0007"}`, `{"tags": [""]}`, `{"tags": [`+manyTags(65)+`]}`),
 	flags("a value that is too large, or too deep", `{"default_value": "`+longText(1<<20+1)+`", "value": null}`, `{"default_value": `+deepList(65)+`, "value": null}`),
 	flags("what happens on destroy", `{"on_destroy": "forget"}`),
-	flags("a timeout that is none", `{"timeouts": {"create": null, "read": "soon", "update": null, "delete": null}}`),
+	flags("timeouts that are none", `{"timeouts": {"create": null, "read": "soon", "update": null, "delete": null}}`, `{"timeouts": {"create": "0s", "read": null, "update": null, "delete": null}}`, `{"timeouts": {"create": null, "read": null, "update": null, "delete": "-1m"}}`),
 	{"the same flag twice", func(s *wordingScene) {
 		again := s.flag("")
 		again.address = "bunting_flag.again"

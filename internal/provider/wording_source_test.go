@@ -34,12 +34,12 @@ var untold = map[string][]string{
 	"the provider makes whole objects, and the framework and core ask for what is required": {
 		"not a state. Write", "is missing. Write \"bool\"", "is missing. Every flag needs one", "is missing. An override is", "is missing. Give the value", "the override serves the default",
 		"has %s of type %s, but the flag", "is null. Leave the value out", "Leave the value out instead of writing null.", "the change put_flag comes", "the change set_override comes", "the change place_hold comes",
-		"which is none.", "but it names %s.", "comes without the %s that it is to write", "Send the revision that was read", "there is no owner_id to take",
+		"which is none.", "but it names the %s.", "comes without the %s that it is to write", "Send the revision that was read", "there is no owner_id to take",
 	},
 	"an operator's writes, not Terraform's": {
-		"so it cannot be %s. Check the name.", "Read it and change it, or choose another name.", "it was expected not to exist", "is Terraform's: only a kill switch", "Use another holder, or change this hold", "To %s a hold of others",
+		"so it cannot be %s. Check the name.", "Read it and change it, or choose another name.", "it was expected not to exist", "is Terraform's: only a kill switch", "Use another holder, or change this hold", "To %s a hold of others", "Read it again, then decide anew.",
 	},
-	"the audit log of a test reaches back to the beginning": {"but was expected at revision %d. Read again"},
+	"the audit log of a test reaches back to the beginning": {"%s does not exist, but was expected at revision %d"},
 	"making tokens is no business of Terraform": {
 		"is %q. Write evaluate, read", "but a token's name is up to", "Write one or more of evaluate", "is not one of evaluate", "together with the scope admin",
 	},
@@ -53,9 +53,10 @@ var untold = map[string][]string{
 	},
 	"looked for in the errors of others":                       {"remote error: tls:", "malformed HTTP", "server closed", "HTTP request to an HTTPS server", "<!doctype html"},
 	"a cause, told in other words":                             {"no answer within the request timeout", "the connection was closed before an answer began"},
-	"the provider checks it by itself":                         {"the request timeout is ", "but it must be more than 0", "it is empty. ", "user agent", "one outside ASCII. Remove it."},
+	"the provider checks it by itself":                         {"the request timeout is ", "but it must be more than 0", "it is empty. ", "user agent", "one outside ASCII. Remove it.", "use the request timeout"},
 	"the provider asks otherwise":                              {"sent %d answers to %d questions", "attribute that JSON cannot hold", "read the override of ", "read the killed flags"},
 	"who removed an object is left out when it cannot be read": {"sent a stamp that cannot be read"},
+	"a validator's description, which nobody shows":            {"a duration of more than 0, like 30s"},
 	"names of calls, in logs":                                  {"write the flag ", "restore the flag ", "make the change"},
 }
 

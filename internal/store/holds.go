@@ -24,7 +24,7 @@ func (j *judge) placeHold(c flag.Change) ([]flag.Edit, *flag.Problem) {
 		return nil, p
 	}
 	if j.state.Flag(want.FlagKey) == nil {
-		return nil, noFlag(want.FlagKey)
+		return nil, flag.NoFlag(want.FlagKey, nil)
 	}
 	want.Actor, want.Since, want.Expired = j.batch.Actor.Name, j.batch.Now, false
 	want.OwnerID, want.Changed = c.OwnerID, j.stamp(c)
@@ -127,7 +127,7 @@ func othersHold(have *flag.Hold, what string) *flag.Problem {
 	by := have.Changed
 	return &flag.Problem{
 		Kind: flag.ProblemDenied, By: &by, OwnerID: have.OwnerID,
-		Message: fmt.Sprintf("%s was placed by %s at %s because %q, %s. To %s a hold of others, use a token with the scope admin.",
-			name(have.Ref()), have.Actor, have.Since.UTC().Format(time.RFC3339), have.Reason, manager(have), what),
+		Message: fmt.Sprintf("the %s was placed by %s at %s because %q, %s. To %s a hold of others, use a token with the scope admin.",
+			have.Ref().Name(), have.Actor, have.Since.UTC().Format(time.RFC3339), have.Reason, manager(have), what),
 	}
 }

@@ -205,7 +205,7 @@ func wellFormed(c flag.Change) *flag.Problem {
 	writes := c.Op == flag.PutFlag || c.Op == flag.SetOverride || c.Op == flag.PlaceHold
 	switch {
 	case c.Ref.Kind != c.Op.Kind():
-		return flag.Invalid("", fmt.Sprintf("the change %s is one of a %s, but it names %s.", c.Op, c.Op.Kind(), name(c.Ref)))
+		return flag.Invalid("", fmt.Sprintf("the change %s is one of a %s, but it names the %s.", c.Op, c.Op.Kind(), c.Ref.Name()))
 	case writes && (kind != c.Ref.Kind || c.Object.Ref() != c.Ref):
 		return flag.Invalid("", fmt.Sprintf("the change %s of %q comes without the %s that it is to write.", c.Op, c.Ref, c.Ref.Kind))
 	case c.Expected != nil && *c.Expected < 0:

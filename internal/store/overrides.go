@@ -18,13 +18,13 @@ func (j *judge) setOverride(c flag.Change) ([]flag.Edit, *flag.Problem) {
 	f := j.state.Flag(want.FlagKey)
 	switch {
 	case f == nil:
-		return nil, noFlag(want.FlagKey)
+		return nil, flag.NoFlag(want.FlagKey, nil)
 	case f.Archived():
-		return nil, flag.Invalid("flag_key", fmt.Sprintf("is %q, and that flag is archived (by %s); restore it first. In Terraform, declare the flag again.", want.FlagKey, who(f.Changed)))
+		return nil, flag.Invalid("flag_key", fmt.Sprintf("is %q, and that flag is archived (by %s); restore it first. In Terraform, declare the flag again.", want.FlagKey, f.Changed.Author()))
 	}
 	if err := want.ValidateFor(f); err != nil {
 		p := *problem(err)
-		p.Message += fmt.Sprintf(" The flag was last changed by %s.", who(f.Changed))
+		p.Message += fmt.Sprintf(" The flag was last changed by %s.", f.Changed.Author())
 		return nil, &p
 	}
 	want.OwnerID, want.Changed = c.OwnerID, j.stamp(c)

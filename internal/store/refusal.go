@@ -3,7 +3,6 @@ package store
 import (
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
@@ -20,36 +19,24 @@ func problem(err error) *flag.Problem {
 	return &flag.Problem{Kind: flag.ProblemInternal, Message: err.Error()}
 }
 
-// name says in words what a ref names.
-func name(ref flag.Ref) string {
-	switch ref.Kind {
-	case flag.KindOverride:
-		return fmt.Sprintf("the override of the flag %q for %q", ref.Key, ref.ID)
-	case flag.KindHold:
-		return fmt.Sprintf("the hold of %q on the flag %q", ref.ID, ref.Key)
-	default:
-		return fmt.Sprintf("the flag %q", ref.Key)
-	}
-}
-
-// who says in words who wrote a version, and when.
-func who(s flag.Stamp) string {
-	if s.OwnerID != "" {
-		return fmt.Sprintf("%s for %s at %s", s.Actor, flag.OwnerName(s.OwnerID), s.Time.UTC().Format(time.RFC3339))
-	}
-	return fmt.Sprintf("%s at %s", s.Actor, s.Time.UTC().Format(time.RFC3339))
-}
-
 // manager says in words who manages an object, and who wrote it last.
 func manager(o flag.Object) string {
 	if o.Manager() == "" {
-		return fmt.Sprintf("not managed by Terraform (last changed by %s)", who(o.Stamp()))
+		return fmt.Sprintf("not managed by Terraform (last changed by %s)", o.Stamp().Author())
 	}
 	last := o.Stamp()
 	if last.OwnerID == o.Manager() {
 		last.OwnerID = "" // named already
 	}
-	return fmt.Sprintf("managed by %s (last changed by %s)", flag.OwnerName(o.Manager()), who(last))
+	return fmt.Sprintf("managed by %s (last changed by %s)", flag.OwnerName(o.Manager()), last.Author())
+}
+
+// again says what to do when what there is, is not what the caller has seen.
+func again(c flag.Change) string {
+	if c.OwnerID != "" {
+		return "Plan again to see what is to be done now."
+	}
+	return "Read it again, then decide anew."
 }
 
 // gone refuses a change that expects a version of what is not there; nil when
@@ -60,7 +47,7 @@ func gone(c flag.Change) *flag.Problem {
 	}
 	return &flag.Problem{
 		Kind:    flag.ProblemNotFound,
-		Message: fmt.Sprintf("%s does not exist, but was expected at revision %d. Read again what there is, then decide anew.", name(c.Ref), *c.Expected),
+		Message: fmt.Sprintf("the %s does not exist, but was expected at revision %d. %s", c.Ref.Name(), *c.Expected, again(c)),
 	}
 }
 
@@ -68,8 +55,8 @@ func gone(c flag.Change) *flag.Problem {
 func goneSince(c flag.Change, by flag.Stamp) *flag.Problem {
 	return &flag.Problem{
 		Kind: flag.ProblemNotFound, By: &by,
-		Message: fmt.Sprintf("%s does not exist any more: it was removed by %s (revision %d; revision %d was expected). Read again what there is, then decide anew.",
-			name(c.Ref), who(by), by.Revision, *c.Expected),
+		Message: fmt.Sprintf("the %s does not exist any more: it was removed by %s (revision %d; revision %d was expected). %s",
+			c.Ref.Name(), by.Author(), by.Revision, *c.Expected, again(c)),
 	}
 }
 
@@ -80,29 +67,13 @@ func absent(c flag.Change) *flag.Problem {
 	}
 	return &flag.Problem{
 		Kind:    flag.ProblemNotFound,
-		Message: fmt.Sprintf("%s does not exist, so it cannot be %s. Check the name.", name(c.Ref), past[c.Op]),
+		Message: fmt.Sprintf("the %s does not exist, so it cannot be %s. Check the name.", c.Ref.Name(), past[c.Op]),
 	}
 }
 
 var past = map[flag.Op]string{
 	flag.ArchiveFlag: "archived", flag.RestoreFlag: "restored", flag.DeleteFlag: "deleted",
 	flag.RemoveOverride: "removed", flag.ReleaseHold: "released",
-}
-
-// noFlag refuses what belongs to a flag that is not there.
-func noFlag(key flag.Key) *flag.Problem {
-	return &flag.Problem{
-		Kind: flag.ProblemNotFound, Field: "flag_key",
-		Message: fmt.Sprintf("is %q, but there is no such flag. Create the flag first; in Terraform, write flag_key = bunting_flag.NAME.key instead of the text, so that the flag is made before.", key),
-	}
-}
-
-// noFlagSince is noFlag when the audit log knows who deleted the flag.
-func noFlagSince(key flag.Key, by flag.Stamp) *flag.Problem {
-	p := noFlag(key)
-	p.By = &by
-	p.Message = strings.Replace(p.Message, "no such flag.", fmt.Sprintf("no such flag any more: it was deleted by %s.", who(by)), 1)
-	return p
 }
 
 // exists refuses to create what is there.
@@ -128,7 +99,7 @@ func howToAdopt(c flag.Change, have flag.Object) string {
 func otherStore(c flag.Change) *flag.Problem {
 	return &flag.Problem{
 		Kind:    flag.ProblemConflict,
-		Message: name(c.Ref) + " was read from another store than the server has now: its database was restored, or is a different one. Read it again, then decide anew.",
+		Message: "the " + c.Ref.Name() + " was read from another store than the server has now: its database was restored, or is a different one. " + again(c),
 	}
 }
 
@@ -137,7 +108,7 @@ func owned(have flag.Object) *flag.Problem {
 	by := have.Stamp()
 	return &flag.Problem{
 		Kind: flag.ProblemOwned, By: &by, OwnerID: have.Manager(),
-		Message: fmt.Sprintf("%s is %s, not by this configuration. Change it there, or import it here by the id %q to take it over.", name(have.Ref()), manager(have), have.Ref()),
+		Message: fmt.Sprintf("the %s is %s, not by this configuration. Change it there, or import it here by the id %q to take it over.", have.Ref().Name(), manager(have), have.Ref()),
 	}
 }
 
@@ -146,7 +117,7 @@ func keptBy(o flag.Object) *flag.Problem {
 	by := o.Stamp()
 	return &flag.Problem{
 		Kind: flag.ProblemOwned, By: &by, OwnerID: o.Manager(),
-		Message: fmt.Sprintf("the flag %q cannot be deleted while there is %s, %s. Remove that there first, or archive the flag instead.", o.Ref().Key, name(o.Ref()), manager(o)),
+		Message: fmt.Sprintf("the flag %q cannot be deleted while there is the %s, %s. Remove that there first, or archive the flag instead.", o.Ref().Key, o.Ref().Name(), manager(o)),
 	}
 }
 
@@ -169,6 +140,6 @@ func conflict(c flag.Change, have flag.Object) *flag.Problem {
 	}
 	return &flag.Problem{
 		Kind: flag.ProblemConflict, By: &by, OwnerID: have.Manager(),
-		Message: fmt.Sprintf("%s was changed by %s: it is at revision %d, but %s. Read it again, then decide anew.", name(have.Ref()), who(by), by.Revision, expected),
+		Message: fmt.Sprintf("the %s was changed by %s: it is at revision %d, but %s. %s", have.Ref().Name(), by.Author(), by.Revision, expected, again(c)),
 	}
 }

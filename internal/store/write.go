@@ -199,7 +199,7 @@ func tellRemovals(ctx context.Context, tx Tx, present *flag.Snapshot, changes []
 				return err
 			}
 			if by != nil {
-				results[i].Problem = noFlagSince(c.Ref.Key, *by)
+				results[i].Problem = flag.NoFlag(c.Ref.Key, by)
 			}
 			continue
 		}

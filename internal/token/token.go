@@ -82,7 +82,7 @@ func (a Actor) Require(s Scope) error {
 	for i, given := range a.Scopes {
 		names[i] = given.String()
 	}
-	return denied("the token %q has the scope %s, but this needs %s. Use a token with that scope, or have an admin make one: bunting token create NAME --scope %s",
+	return denied("the token %q has the scope %s, but this needs %s. Use a token with that scope, or have an admin make one with \"bunting token create NAME --scope %s\".",
 		a.Name, strings.Join(names, ", "), s, s)
 }
 

@@ -11,7 +11,7 @@ var putFlagRules = []rule{
 	// absent
 	{name: "absent", when: put(), want: applied(managed(theFlag, ""))},
 	{name: "absent, to be new", when: put().in(payments).expecting(fresh), want: applied(managed(theFlag, payments))},
-	{name: "absent, though it was read", when: put().expecting(asRead), want: refused(flag.ProblemNotFound, "", "does not exist", "Read again")},
+	{name: "absent, though it was read", when: put().expecting(asRead), want: refused(flag.ProblemNotFound, "", "does not exist", "Read it again")},
 	{
 		name: "removed since it was read", given: []act{put(), deletion()}, when: put().expecting(outdated),
 		want: refused(flag.ProblemNotFound, "", "removed by anna").because("anna", ""),
