@@ -46,7 +46,9 @@ func (d *evaluationDataSource) Schema(_ context.Context, _ datasource.SchemaRequ
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "What a flag is now, for an entity or for everybody: the same answer that applications get.\n\n" +
 			"For a flag that the same configuration manages, write `flag_key = bunting_flag.NAME.id`: the `id` is unknown while a change is pending, so the evaluation is read after it. " +
-			"For its overrides and kill switches add `depends_on`.",
+			"For its overrides and kill switches add `depends_on`.\n\n" +
+			"Terraform reads data only during apply while any change of a resource is pending that the block itself names, a new description too. " +
+			"Hand the id on by a local or a module input, and the evaluation waits only for changes of what the flag serves.",
 		Attributes: map[string]schema.Attribute{
 			"flag_key": schema.StringAttribute{
 				MarkdownDescription: "Key of the flag; `bunting_flag.NAME.id` for one of the same configuration.",

@@ -235,6 +235,10 @@ func (s *session) planDestroy(ctx context.Context, req resource.ModifyPlanReques
 		return kept // not to know is no error: what was expected stays expected
 	}
 	if !kept.replacedBy(have) {
+		if have.Stamp().OwnerID != kept.OwnerID { // without a refresh nothing else tells
+			resp.Diagnostics.AddWarning(fmt.Sprintf("%s was changed by %s", title(ref), have.Stamp().Actor),
+				when(have.Stamp(), kept)+". The plan destroys it as it is now.")
+		}
 		kept = kept.at(have, s.storeID)
 		kept.save(ctx, resp.Private, &resp.Diagnostics)
 	}

@@ -167,6 +167,11 @@ var flagWording = []wordingCase{
 		s.ready(s.flag(""))
 		s.between(func() { s.anna.does(s.anna.changes("pay", func(f *flag.Flag) { f.Owner = "anna" })) })
 	}},
+	{"destroying: changed elsewhere before, and the plan does not refresh", func(s *wordingScene) {
+		s.ready(s.flag(""))
+		s.anna.does(s.anna.changes("pay", func(f *flag.Flag) { f.Owner = "anna" }))
+		s.core.plan(nil, coreMode{noRefresh: true})
+	}},
 	{"destroying: taken over by another workspace", func(s *wordingScene) {
 		s.ready(s.flag(`{"on_destroy": "delete"}`))
 		s.between(func() { s.second("billing", s.flag(`{"description": "another"}`), "pay") })
