@@ -19,7 +19,9 @@ func (c *core) apply(p *corePlan) outcome {
 	defer end()
 	w.actions = p.actions
 	if w.code == 0 {
-		c.visit(w.applyNodes(p))
+		if cycle := c.visit(w.applyNodes(p)); cycle != "" { // the real core ends so, too
+			w.add(told{Severity: "error", Summary: "Cycle: " + cycle})
+		}
 	}
 	c.state = w.state
 	return w.outcome

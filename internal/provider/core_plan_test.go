@@ -48,7 +48,9 @@ func (c *core) planOnce(config []coreBlock, mode coreMode, state coreState) *cor
 	defer end()
 	p := &corePlan{config: config}
 	if w.code == 0 {
-		c.visit(w.planNodes(p, mode))
+		if cycle := c.visit(w.planNodes(p, mode)); cycle != "" {
+			c.t.Fatalf("the configuration refers to itself: %s", cycle)
+		}
 	}
 	p.outcome, p.state = w.outcome, w.state
 	return p

@@ -3,7 +3,6 @@ package provider
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -344,11 +343,31 @@ func (n *coreNode) follow(others ...*coreNode) {
 	}
 }
 
-// visit runs the nodes.
-func (c *core) visit(nodes []*coreNode) {
-	c.t.Helper()
-	done, failed := map[*coreNode]bool{}, map[*coreNode]bool{}
-	for waiting := slices.Clone(nodes); len(waiting) > 0; {
+// visit runs the nodes in an order that suits them all. Where there is none it
+// runs none, and names those that wait for each other.
+func (c *core) visit(nodes []*coreNode) (cycle string) {
+	if waiting := c.order(nodes, func(*coreNode) {}, func(int) int { return 0 }); len(waiting) > 0 {
+		return nodeNames(waiting)
+	}
+	choose := c.choose
+	if choose == nil {
+		choose = func(int) int { return 0 }
+	}
+	failed := map[*coreNode]bool{}
+	c.order(nodes, func(n *coreNode) {
+		for o := range n.after {
+			failed[n] = failed[n] || failed[o]
+		}
+		failed[n] = failed[n] || !n.run()
+	}, choose)
+	return ""
+}
+
+// order goes through the nodes, each after those that it is after, and gives the
+// ones that it did not get to.
+func (c *core) order(nodes []*coreNode, do func(*coreNode), choose func(n int) int) []*coreNode {
+	done := map[*coreNode]bool{}
+	for waiting := slices.Clone(nodes); ; {
 		var ready []int
 		for i, n := range waiting {
 			if !slices.ContainsFunc(slices.Collect(maps.Keys(n.after)), func(o *coreNode) bool { return !done[o] }) {
@@ -356,18 +375,15 @@ func (c *core) visit(nodes []*coreNode) {
 			}
 		}
 		if len(ready) == 0 {
-			c.t.Fatalf("the graph has a cycle among %s", nodeNames(waiting))
+			return waiting
 		}
 		i := ready[0]
-		if c.choose != nil && len(ready) > 1 {
-			i = ready[c.choose(len(ready))]
+		if len(ready) > 1 {
+			i = ready[choose(len(ready))]
 		}
 		n := waiting[i]
 		waiting = slices.Delete(waiting, i, i+1)
-		for o := range n.after {
-			failed[n] = failed[n] || failed[o]
-		}
-		failed[n] = failed[n] || !n.run()
+		do(n)
 		done[n] = true
 	}
 }
@@ -375,7 +391,7 @@ func (c *core) visit(nodes []*coreNode) {
 func nodeNames(nodes []*coreNode) string {
 	var names []string
 	for _, n := range nodes {
-		names = append(names, fmt.Sprintf("%q", n.name))
+		names = append(names, n.name)
 	}
 	return strings.Join(names, ", ")
 }
