@@ -75,7 +75,7 @@ func (m *flagModel) declare(ctx context.Context, prior flag.Type) (declaration, 
 		return d, problems
 	}
 	d.allowedKnown = !allowed.unknown
-	if d.flag.Type, d.newType, err = m.typeOf(prior, defaultValue, value); err != nil {
+	if d.flag.Type, d.newType, err = m.typeOf(prior, defaultValue, value, allowed); err != nil {
 		return d, append(problems, err)
 	}
 	if d.flag.Type == 0 {
@@ -98,9 +98,9 @@ func (m *flagModel) declare(ctx context.Context, prior flag.Type) (declaration, 
 }
 
 // typeOf finds the flag's type: the one that is set, else what the values say
-// together; 0 while it is not known. anew says that the values which are known
-// do not fit the prior type.
-func (m *flagModel) typeOf(prior flag.Type, defaultValue, value writing) (typ flag.Type, anew bool, err error) {
+// together; 0 while it is not known. anew says that the values which are known,
+// the allowed ones too, do not fit the prior type.
+func (m *flagModel) typeOf(prior flag.Type, defaultValue, value, allowed writing) (typ flag.Type, anew bool, err error) {
 	switch {
 	case m.Type.IsUnknown():
 		return 0, false, nil
@@ -120,6 +120,9 @@ func (m *flagModel) typeOf(prior flag.Type, defaultValue, value writing) (typ fl
 		if w.text != "" && !fits(prior, w) {
 			return 0, true, nil
 		}
+	}
+	if _, misfit := parseList(prior, allowed); misfit != nil {
+		return 0, true, nil //nolint:nilerr // Not to fit is what was asked.
 	}
 	return prior, false, nil
 }
