@@ -282,15 +282,16 @@ func refuseProtected(diags *diag.Diagnostics, state *flagModel, what string) {
 	}
 }
 
-// leftOver reports whether a protected flag's state is only what a replacement
-// left over: protected is the flag that took its place. Core asks this too, when
-// it destroys the old object during apply.
+// leftOver reports whether a protected flag is gone, or its state is only what a
+// replacement left over: protected is the flag that took its place. Core asks this
+// too when it destroys the old object during apply, and of a block that is gone
+// before it reads the flag.
 func (r *flagResource) leftOver(ctx context.Context, state *flagModel, kept record) bool {
 	if !state.DeletionProtection.ValueBool() || kept.OwnerID == "" {
 		return false
 	}
 	f, _, err := r.session.flag(ctx, flag.Key(state.Key.ValueString()))
-	return err == nil && f != nil && kept.replacedBy(f)
+	return err == nil && (f == nil || f.Archived() || kept.replacedBy(f))
 }
 
 // Create makes the flag, or restores it when it is archived.

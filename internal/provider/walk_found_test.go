@@ -6,6 +6,7 @@ import (
 	"github.com/zclconf/go-cty/cty"
 
 	"github.com/bunting-flags/terraform-provider-bunting/buntingtest"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
 )
 
 // What random walks have found, each as small as it could be made.
@@ -21,6 +22,23 @@ func (c *core) agrees(t *testing.T, config []coreBlock) {
 	t.Helper()
 	if p := c.plan(config, coreMode{}); p.code != 0 || len(p.actions) > 0 {
 		t.Fatalf("the plan is not empty: %v\n%s", p.actions, p.text)
+	}
+}
+
+// Terraform 1.11 plans that a flag goes before it reads whether it is there: what
+// is gone needs no protection.
+func TestProtectedFlagThatIsGone(t *testing.T) {
+	t.Parallel()
+	for name, op := range map[string]flag.Op{"deleted": flag.DeleteFlag, "archived": flag.ArchiveFlag} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c, anna := newMiniature(t, "")
+			c.orphansFirst = true
+			c.apply(c.plan(payBlocks("bunting_flag.f", coreAttrs{"deletion_protection": cty.True}), coreMode{})).must(t)
+			anna.does(remove(op, flag.FlagRef("pay")))
+			c.apply(c.plan(nil, coreMode{})).must(t)
+			c.agrees(t, nil)
+		})
 	}
 }
 
