@@ -362,6 +362,10 @@ func (r *flagResource) Read(ctx context.Context, req resource.ReadRequest, resp 
 		resp.State.RemoveResource(ctx)
 		return
 	}
+	if kept.Created != 0 && kept.replacedBy(f) {
+		resp.State.RemoveResource(ctx) // see leftOver; the one that took its place is not to be destroyed for it
+		return
+	}
 	before := state
 	if err := state.show(ctx, f, holds); err != nil {
 		operation{doing: fmt.Sprintf("read the flag %q", key)}.failed(&resp.Diagnostics, err)

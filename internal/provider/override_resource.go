@@ -241,6 +241,10 @@ func (r *overrideResource) Read(ctx context.Context, req resource.ReadRequest, r
 		resp.State.RemoveResource(ctx)
 		return
 	}
+	if kept.Created != 0 && kept.replacedBy(o) {
+		resp.State.RemoveResource(ctx) // what a replacement left over: the override is the one that took its place
+		return
+	}
 	f, _, err := r.session.flag(ctx, ref.Key)
 	if err != nil {
 		doing.failed(&resp.Diagnostics, err)

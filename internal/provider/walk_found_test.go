@@ -1,8 +1,10 @@
 package provider
 
 import (
+	"context"
 	"testing"
 
+	"github.com/hashicorp/terraform-plugin-go/tfprotov6"
 	"github.com/zclconf/go-cty/cty"
 
 	"github.com/bunting-flags/terraform-provider-bunting/buntingtest"
@@ -22,6 +24,74 @@ func (c *core) agrees(t *testing.T, config []coreBlock) {
 	t.Helper()
 	if p := c.plan(config, coreMode{}); p.code != 0 || len(p.actions) > 0 {
 		t.Fatalf("the plan is not empty: %v\n%s", p.actions, p.text)
+	}
+}
+
+// failsOnce is a provider whose first destroy does not reach the server.
+type failsOnce struct {
+	tfprotov6.ProviderServer
+	failed *bool
+}
+
+func (f failsOnce) ApplyResourceChange(ctx context.Context, req *tfprotov6.ApplyResourceChangeRequest) (*tfprotov6.ApplyResourceChangeResponse, error) {
+	if gone, err := req.PlannedState.IsNull(); err != nil || !gone || *f.failed {
+		return f.ProviderServer.ApplyResourceChange(ctx, req)
+	}
+	*f.failed = true
+	return &tfprotov6.ApplyResourceChangeResponse{
+		NewState: req.PriorState, Private: req.PlannedPrivate,
+		Diagnostics: []*tfprotov6.Diagnostic{{Severity: tfprotov6.DiagnosticSeverityError, Summary: "the network broke"}},
+	}, nil
+}
+
+// A replacement that was cut off before it destroyed the old object leaves that
+// for the next apply, which must not take the new flag away for it.
+func TestLeftOverOfACutReplacement(t *testing.T) {
+	t.Parallel()
+	c, anna := newMiniature(t, "w")
+	config := payBlocks("bunting_flag.f", nil)
+	config[0].createFirst = true
+	c.apply(c.plan(config, coreMode{})).must(t)
+	config[0].attrs["default_value"] = cty.StringVal("x")
+	failed := false
+	c.wrap = func(p tfprotov6.ProviderServer) tfprotov6.ProviderServer { return failsOnce{p, &failed} }
+	if got := c.apply(c.plan(config, coreMode{})).fails(t); got.Summary != "the network broke" {
+		t.Fatalf("got %s", got)
+	}
+	c.apply(c.plan(config, coreMode{})).must(t)
+	if f := anna.sees("pay"); f.Archived() || f.Type != flag.String {
+		t.Errorf("the server has %+v", f)
+	}
+	c.agrees(t, config)
+}
+
+// A block that was renamed, and whose old object could not be destroyed then,
+// must not take the object of the new block away in the next apply.
+func TestLeftOverOfARenamedBlock(t *testing.T) {
+	t.Parallel()
+	override := func(name string) []coreBlock {
+		return append(payBlocks("bunting_flag.f", nil), coreBlock{
+			address: "bunting_override." + name, after: []string{"bunting_flag.f"},
+			attrs: coreAttrs{"flag_key": cty.StringVal("pay"), "entity_id": cty.StringVal("u"), "value": cty.NumberIntVal(2)},
+		})
+	}
+	for name, block := range map[string]func(name string) []coreBlock{
+		"flag":     func(name string) []coreBlock { return payBlocks("bunting_flag."+name, nil) },
+		"override": override,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c, anna := newMiniature(t, "w")
+			c.apply(c.plan(block("old"), coreMode{})).must(t)
+			failed := false
+			c.wrap = func(p tfprotov6.ProviderServer) tfprotov6.ProviderServer { return failsOnce{p, &failed} }
+			c.apply(c.plan(block("new"), coreMode{})).fails(t)
+			c.apply(c.plan(block("new"), coreMode{})).must(t)
+			if f := anna.sees("pay"); f.Archived() || name == "override" && anna.seesOverride("pay", "u") == nil {
+				t.Errorf("the server has %+v, with the override %+v", f, anna.seesOverride("pay", "u"))
+			}
+			c.agrees(t, block("new"))
+		})
 	}
 }
 
