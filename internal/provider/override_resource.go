@@ -145,6 +145,9 @@ func (r *overrideResource) ModifyPlan(ctx context.Context, req resource.ModifyPl
 			return
 		}
 		plan.Value = settle(ctx, kept.knownType(), state.Value, plan.Value)
+		if kept.PassedOver && plan.Value.IsNull() {
+			plan.Value = types.DynamicUnknown() // null may be what the state has: only this plans a write
+		}
 		changing = plan.ref() != state.ref() || !plan.Value.Equal(state.Value)
 	}
 	value, err := write(ctx, plan.Value)
@@ -251,15 +254,16 @@ func (r *overrideResource) Read(ctx context.Context, req resource.ReadRequest, r
 		return
 	}
 	before := state.Value
+	kept.PassedOver = false
 	if state.Value, err = show(ctx, state.Value, o.Value); err != nil {
 		doing.failed(&resp.Diagnostics, err)
 		return
 	}
 	tellChange(&resp.Diagnostics, kept, o, !state.Value.Equal(before))
-	if tellPassedOver(&resp.Diagnostics, o, f) && !isNothing(before) {
+	if tellPassedOver(&resp.Diagnostics, o, f) {
 		// So that the plan sets it anew, also where the configured value reads as it
-		// did. Where none is configured, the value of the old type does that.
-		state.Value = types.DynamicNull()
+		// did, and where none is configured.
+		state.Value, kept.PassedOver = types.DynamicNull(), true
 	}
 	resp.Diagnostics.Append(resp.State.Set(ctx, &state)...)
 	kept.Type = typeText(o.Value)
@@ -291,6 +295,9 @@ func (r *overrideResource) Update(ctx context.Context, req resource.UpdateReques
 	if resp.Diagnostics.HasError() {
 		return
 	}
+	if plan.Value.IsUnknown() {
+		plan.Value = types.DynamicNull() // see ModifyPlan: none is configured
+	}
 	o, err := r.ready(ctx, &plan)
 	if err == nil {
 		kept, _, err = r.session.update(ctx, o, kept)
@@ -301,7 +308,7 @@ func (r *overrideResource) Update(ctx context.Context, req resource.UpdateReques
 	}
 	resp.Diagnostics.Append(resp.State.Set(ctx, &plan)...)
 	resp.Diagnostics.Append(setIdentity(ctx, resp.Identity, plan.identity())...)
-	kept.Type = typeText(o.Value)
+	kept.Type, kept.PassedOver = typeText(o.Value), false
 	kept.save(ctx, resp.Private, &resp.Diagnostics)
 }
 

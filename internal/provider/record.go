@@ -30,6 +30,9 @@ type record struct {
 	TakeOver bool `json:"take_over,omitempty"`
 	// Type is the type of an override's value, which its flag decides.
 	Type string `json:"type,omitempty"`
+	// PassedOver says that an override's value is not of its flag's type now, so
+	// that it has to be set anew whatever it says.
+	PassedOver bool `json:"passed_over,omitempty"`
 }
 
 const recordKey = "object"

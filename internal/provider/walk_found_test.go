@@ -130,3 +130,39 @@ func TestAllowedValuesOfAnotherType(t *testing.T) {
 	config[0].later = nil
 	c.agrees(t, config)
 }
+
+// An override that says nothing of its flag's present type is set anew, also
+// where none is configured and the state was refreshed before.
+func TestPassedOverOverrideIsSetAnewLater(t *testing.T) {
+	t.Parallel()
+	for name, value := range map[string]cty.Value{"without a value": cty.NilVal, "with a value": cty.NumberIntVal(2)} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c, anna := newMiniature(t, "")
+			override := coreBlock{address: "bunting_override.o", after: []string{"bunting_flag.f"}, attrs: coreAttrs{"flag_key": cty.StringVal("pay"), "entity_id": cty.StringVal("u")}}
+			want := flag.Override{FlagKey: "pay", EntityID: "u", State: flag.Default}
+			if value != cty.NilVal {
+				override.attrs["value"] = value
+				want.State, want.Value = flag.Enabled, flag.IntValue(2)
+			}
+			config := append(payBlocks("bunting_flag.f", nil), override)
+			c.apply(c.plan(config, coreMode{})).must(t)
+			back := anna.changes("pay", func(*flag.Flag) {})
+			two, err := flag.DoubleValue(2)
+			if err != nil {
+				t.Fatal(err)
+			}
+			anna.does(
+				anna.changes("pay", func(f *flag.Flag) { f.Type, f.Default = flag.Double, two }),
+				flag.Put(&flag.Override{FlagKey: "pay", EntityID: "u", State: flag.Enabled, Value: two}),
+				back,
+			)
+			c.state = c.plan(config, coreMode{}).state // as apply -refresh-only
+			c.apply(c.plan(config, coreMode{})).must(t)
+			if o := anna.seesOverride("pay", "u"); !o.SameDefinition(&want) {
+				t.Errorf("the server has %+v", o)
+			}
+			c.agrees(t, config)
+		})
+	}
+}
