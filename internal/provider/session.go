@@ -25,11 +25,12 @@ type session struct {
 	storeID   string // the server's, as it was greeted
 	awaits    string // the setting without which there is no client yet
 
-	mu      sync.Mutex
-	seen    map[flag.Ref]bool        // read by a resource in this walk
-	claimed map[flag.Ref]bool        // planned by a resource in this walk
-	types   map[flag.Key]flag.Type   // of flags written in this walk
-	planned map[flag.Key]declaration // flags planned in this walk
+	mu       sync.Mutex
+	seen     map[flag.Ref]bool        // read by a resource in this walk
+	claimed  map[flag.Ref]bool        // planned by a resource in this walk
+	applying bool                     // something was written in this walk
+	types    map[flag.Key]flag.Type   // of flags written in this walk
+	planned  map[flag.Key]declaration // flags planned in this walk
 }
 
 func newSession() *session {
@@ -121,6 +122,9 @@ func (s *session) write(ctx context.Context, change flag.Change) (client.Written
 		return client.Written{}, err
 	}
 	ctx = tflog.MaskAllFieldValuesStrings(ctx, s.secrets()...)
+	s.mu.Lock()
+	s.applying = true
+	s.mu.Unlock()
 	tflog.Debug(ctx, "write", map[string]any{"op": change.Op.String(), "key": string(change.Ref.Key)})
 	written, err := c.Write(ctx, change)
 	if err != nil {
@@ -220,18 +224,26 @@ func (s *session) remove(ctx context.Context, op flag.Op, ref flag.Ref, r record
 	return err
 }
 
+// wrote reports whether this walk has written, and so is an apply.
+func (s *session) wrote() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.applying
+}
+
 // planDestroy gives the record of what is to be destroyed, at the version that is
 // there now, and keeps it with the plan. Of a block that is gone Terraform plans
 // the destroy before it refreshes the object, so the record would be of a version
 // that nobody has any more, and no later plan would get over that. Not so where
-// the record is of what a replacement left over.
+// the record is of what a replacement left over, nor during an apply, where core
+// plans the destroy of the replaced object once more.
 func (s *session) planDestroy(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse, ref flag.Ref) record {
 	kept := loadRecord(ctx, req.Private, &resp.Diagnostics)
 	if kept.Revision == 0 {
 		return kept
 	}
 	have, err := s.object(ctx, ref)
-	if err != nil || have == nil || have.Stamp().Revision == kept.Revision {
+	if err != nil || have == nil || have.Stamp().Revision == kept.Revision || s.wrote() {
 		return kept // not to know is no error: what was expected stays expected
 	}
 	if !kept.replacedBy(have) {

@@ -95,6 +95,27 @@ func TestLeftOverOfARenamedBlock(t *testing.T) {
 	}
 }
 
+// A replacement with another key must not archive a version of the old flag that
+// its plan has not shown: core plans the destroy once more during apply.
+func TestReplacementOfAChangedFlag(t *testing.T) {
+	t.Parallel()
+	c, anna := newMiniature(t, "w")
+	config := payBlocks("bunting_flag.f", nil)
+	config[0].createFirst = true
+	c.apply(c.plan(config, coreMode{})).must(t)
+	config[0].attrs["key"] = cty.StringVal("other")
+	p := c.plan(config, coreMode{})
+	anna.does(anna.changes("pay", func(f *flag.Flag) { f.Description = "anna's" }))
+	c.apply(p).fails(t)
+	if f := anna.sees("pay"); f.Archived() {
+		t.Errorf("the server has %+v", f)
+	}
+	c.apply(c.plan(config, coreMode{})).must(t)
+	if f := anna.sees("pay"); !f.Archived() {
+		t.Errorf("the server has %+v", f)
+	}
+}
+
 // Terraform 1.11 plans that a flag goes before it reads whether it is there: what
 // is gone needs no protection.
 func TestProtectedFlagThatIsGone(t *testing.T) {
