@@ -1,0 +1,236 @@
+package provider
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/zclconf/go-cty/cty"
+
+	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
+)
+
+// What people do about a refusal.
+const (
+	giveNothing    = iota // plan again
+	giveImport            // import what stands in the way
+	giveOrder             // do without create_before_destroy
+	giveTurn              // wait for another block to be destroyed; with create_before_destroy it may wait for this one
+	giveWay               // let operators take away what stands in the way
+	giveForget            // forget it: another has it now
+	giveProtection        // let go of what protects the flag
+	giveHolds             // let go of holds and overrides
+)
+
+// refusal is an error that is meant.
+type refusal struct {
+	address, summary string
+	key              flag.Key
+	give             int
+}
+
+// explain asks of each error that it is one that should be.
+func (w *walker) explain(o outcome, planning bool) []refusal {
+	errs := o.of("error")
+	if len(errs) == 0 {
+		w.t.Fatalf("it failed without an error:\n%s", o.text)
+	}
+	var all []refusal
+	for _, d := range errs {
+		d.Address = w.address(d)
+		give, ok := w.meant(d, planning)
+		if !ok {
+			w.t.Fatalf("an error that should not be (planning: %t) at %s: %s\ntouched: %v\nstate: %+v", planning, d.Address, d, w.touched, w.had)
+		}
+		w.t.Logf("refused: %s: %s", d.Address, d.Summary)
+		r := refusal{address: d.Address, summary: d.Summary, give: give}
+		for _, o := range w.had {
+			if o.Address == d.Address {
+				r.key = o.ref().Key
+			}
+		}
+		all = append(all, r)
+	}
+	return all
+}
+
+// address gives the address that a diagnostic is about: where no block is left the
+// CLI does not say it.
+func (w *walker) address(d told) string {
+	kind := "bunting_flag"
+	switch {
+	case strings.Contains(d.Summary, " override of "):
+		kind = "bunting_override"
+	case strings.Contains(d.Summary, " hold of "), strings.Contains(d.Summary, " kill switch of "):
+		kind = "bunting_kill_switch"
+	}
+	for _, o := range w.had {
+		ref := o.ref()
+		if d.Address == "" && coreKind(o.Address) == kind &&
+			strings.Contains(d.Summary, strconv.Quote(string(ref.Key))) && (kind != "bunting_override" || strings.Contains(d.Summary, strconv.Quote(ref.ID))) {
+			d.Address = o.Address
+		}
+	}
+	return d.Address
+}
+
+// meant tells whether an error is one that should be, and what people do then.
+func (w *walker) meant(d told, planning bool) (give int, ok bool) {
+	if strings.HasPrefix(d.Summary, "Cycle: ") { // core's own, of a create_before_destroy that comes as what it refers to goes
+		return giveOrder, !planning && w.first
+	}
+	want := addressed(w.declared, d.Address)
+	var had *stateObject
+	if i := slices.IndexFunc(w.had, func(o stateObject) bool { return o.Address == d.Address }); i >= 0 {
+		had = &w.had[i]
+	}
+	// Its object goes, or another takes its place.
+	goes := had != nil && (want == nil || want.ref() != had.ref())
+	switch {
+	case strings.HasSuffix(d.Summary, "is protected"):
+		give, ok = giveProtection, had != nil && had.DeletionProtection && (goes || w.retyped(want, had))
+	case strings.HasSuffix(d.Summary, "is engaged") && !planning:
+		return giveForget, had != nil && goes && w.shared(had.ref()) && !w.owned // the hold is another block's by now
+	case strings.HasSuffix(d.Summary, "is engaged"):
+		give, ok = giveHolds, had != nil && !had.ReleaseOnDestroy && goes && w.truth.Object(had.ref()) != nil
+	case strings.HasSuffix(d.Summary, "cannot be replaced"):
+		give, ok = giveProtection, had != nil && had.OnDestroy == destroyKeep && !goes && w.retyped(want, had)
+	}
+	if planning {
+		return give, ok
+	}
+	late := want != nil && len(want.later) > 0
+	if ok {
+		return giveNothing, late // with the type that changes unplanned
+	}
+	var refs []flag.Ref
+	if want != nil {
+		refs = append(refs, want.ref())
+	}
+	if had != nil && !slices.Contains(refs, had.ref()) {
+		refs = append(refs, had.ref())
+	}
+	disturbed := slices.ContainsFunc(refs, func(r flag.Ref) bool { return w.touched[r.Key] || w.shared(r) })
+	says := func(parts ...string) bool {
+		return slices.ContainsFunc(parts, func(part string) bool { return strings.Contains(d.Detail, part) })
+	}
+	switch {
+	case says("was changed by"):
+		// Terraform 1.11 plans a destruction before it reads what operators have changed.
+		return giveNothing, disturbed || want == nil && had != nil && w.orphansFirst && w.drifted[had.ref().Key]
+	case says("not by this configuration"):
+		// What was there was archived or deleted, and made anew by another block, or
+		// by its own replacement. Without a workspace that has another owner.
+		return giveForget, !w.owned && had != nil && (w.touched[had.ref().Key] || w.shared(had.ref()) || deposed(w.had, d.Address))
+	case says("no longer exists", "does not exist any more", "but was expected at revision"):
+		return giveNothing, disturbed || had != nil && had.ref().Kind == flag.KindOverride && w.deletes(had.ref().Key)
+	case says("the flag exists already", "has an override of the flag", "has a hold on the flag"):
+		there := want != nil && (w.truth.Object(want.ref()) != nil || w.touched[want.ref().Key])
+		still := slices.ContainsFunc(w.d.objects(), func(o stateObject) bool { return o.Address == d.Address })
+		switch {
+		case still && !goes: // itself: made before it is destroyed
+			return giveOrder, there && w.foreign(want.ref()) && w.retyped(want, had) && w.first
+		case want != nil && w.shared(want.ref()): // what is still another block's is going
+			return giveTurn, there
+		case still: // under the address there is the old one still
+			return giveWay, there
+		}
+		return giveImport, there
+	case says("cannot be deleted while it is held killed"):
+		return giveHolds, had != nil && had.OnDestroy == destroyDelete && (goes || w.retyped(want, had)) && (w.truth.Killed(flag.Key(had.Key), time.Now()) || w.touched[flag.Key(had.Key)] || w.shared(had.ref()))
+	case says("cannot be deleted while there is"):
+		return giveHolds, had != nil && had.OnDestroy == destroyDelete && !w.owned
+	case strings.HasPrefix(d.Summary, "Invalid "), strings.HasPrefix(d.Summary, "Cannot set the override"), strings.HasPrefix(d.Summary, "Cannot change the override"), strings.HasPrefix(d.Summary, "Cannot place the hold"):
+		return giveNothing, disturbed && says("no such flag", "is archived", "without a layer", "but the flag is of type", "not among the flag's allowed_values", "is outside", "does not exist")
+	case strings.HasSuffix(d.Summary, "changes unplanned"):
+		return giveNothing, late && had != nil && w.retyped(want, had)
+	}
+	return 0, false
+}
+
+// foreign tells whether the server cannot know that the object is as this
+// configuration wrote it.
+func (w *walker) foreign(ref flag.Ref) bool {
+	o := w.truth.Object(ref)
+	return !w.owned || o == nil || o.Manager() == "" || o.Stamp().OwnerID != o.Manager() || w.touched[ref.Key]
+}
+
+// deletes tells whether a flag of the key is deleted with its overrides by this
+// plan, as its own warning says.
+func (w *walker) deletes(key flag.Key) bool {
+	return slices.ContainsFunc(w.had, func(o stateObject) bool {
+		want := addressed(w.declared, o.Address)
+		return o.ref() == flag.FlagRef(key) && o.OnDestroy == destroyDelete && (want == nil || want.ref() != o.ref() || w.retyped(want, &o))
+	})
+}
+
+// deposed tells whether a replacement has left an object of the address, beside
+// the one that took its place. What is planned for either goes by one name.
+func deposed(objects []stateObject, address string) bool {
+	n := 0
+	for _, o := range objects {
+		if o.Address == address {
+			n++
+		}
+	}
+	return n > 1
+}
+
+// shared tells whether blocks of two addresses have, or had, the object.
+func (w *walker) shared(ref flag.Ref) bool {
+	var by []string
+	for _, b := range w.declared {
+		if b.ref() == ref {
+			by = append(by, b.address)
+		}
+	}
+	for _, o := range w.had {
+		if o.ref() == ref {
+			by = append(by, o.Address)
+		}
+	}
+	slices.Sort(by)
+	return len(slices.Compact(by)) > 1
+}
+
+// retyped tells whether the block's flag is of another type than it was when
+// planning began.
+func (w *walker) retyped(want *walkBlock, had *stateObject) bool {
+	f, isFlag := want.want.(*flag.Flag)
+	if !isFlag {
+		return false
+	}
+	was, err := flag.ParseType(had.Type)
+	if there := w.truth.Flag(flag.Key(had.Key)); there != nil && !there.Archived() {
+		was = there.Type // what is read counts
+	} else if err != nil {
+		return false
+	}
+	if text := want.attrs["type"]; text != cty.NilVal {
+		return text.AsString() != was.String()
+	}
+	val := ""
+	if !f.Value.IsZero() {
+		val = f.Value.JSON()
+	}
+	typ, err := flag.InferType(was, f.Default.JSON(), val)
+	return err != nil || typ != was
+}
+
+// ref names the block's object, whether or not there is one on the server.
+func (b *walkBlock) ref() flag.Ref {
+	text := func(name string) string {
+		if v := b.attrs[name]; v != cty.NilVal {
+			return v.AsString()
+		}
+		return ""
+	}
+	switch b.kind() {
+	case "bunting_override":
+		return flag.OverrideRef(flag.Key(text("flag_key")), text("entity_id"))
+	case "bunting_kill_switch":
+		return flag.HoldRef(flag.Key(text("flag_key")), holderName(text("holder")))
+	}
+	return flag.FlagRef(flag.Key(text("key")))
+}
