@@ -91,7 +91,7 @@ func (s *session) checkOverride(ctx context.Context, diags *diag.Diagnostics, o 
 		doubtful(diags, o.Ref(), err, "This configuration may manage the flag, and change it in this same plan. Write flag_key = bunting_flag.NAME.key, so that the two are told apart.")
 	default:
 		if p := asProblem(err); p != nil {
-			p.Message += fmt.Sprintf(" The flag was last changed by %s.", f.Changed.Author())
+			p.Message += fmt.Sprintf(" The flag was last changed by %s. If this configuration declares the flag, write flag_key = bunting_flag.NAME.key, so that its block is planned first.", f.Changed.Author())
 		}
 		invalid(diags, err)
 	}
