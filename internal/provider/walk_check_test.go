@@ -29,11 +29,15 @@ func (w *walker) gone(o stateObject) bool {
 
 // look gives what the server has under the walk's prefix.
 func (w *walker) look() *flag.Snapshot {
-	s, err := w.people.Snapshot(context.Background(), flag.Key(strings.TrimSuffix(w.prefix, "/")))
+	s, err := w.snapshot()
 	if err != nil {
 		w.t.Fatalf("look: %v", err)
 	}
 	return s
+}
+
+func (w *walker) snapshot() (*flag.Snapshot, error) {
+	return w.people.Snapshot(context.Background(), flag.Key(strings.TrimSuffix(w.prefix, "/")))
 }
 
 // untouched checks what no apply may do: lift an operator's hold, or take a flag

@@ -41,15 +41,17 @@ type walkFlag struct {
 	tags, destroy, late                            int
 }
 
-// walkOverride is a bunting_override block of one of the flags.
+// walkOverride is a bunting_override block of one of the flags; literal: it writes
+// the flag's key and does not refer to the flag.
 type walkOverride struct {
 	declared, first   bool
+	literal           bool
 	flag, entity, val int // val 0: none
 }
 
 // walkSwitch is a bunting_kill_switch block of one of the flags.
 type walkSwitch struct {
-	declared, first, releases            bool
+	declared, first, literal, releases   bool
 	flag, holder, engaged, reason, until int
 }
 
@@ -124,6 +126,7 @@ func (o *walkOverride) draw(t *rapid.T) {
 	draw(t, "entity", &o.entity, len(walkEntities))
 	draw(t, "value", &o.val, 10)
 	drawBool(t, "first", &o.first, 4)
+	drawBool(t, "literal", &o.literal, 3)
 }
 
 func (k *walkSwitch) draw(t *rapid.T) {
@@ -135,6 +138,7 @@ func (k *walkSwitch) draw(t *rapid.T) {
 	draw(t, "until", &k.until, 3)
 	drawBool(t, "releases", &k.releases, 2)
 	drawBool(t, "first", &k.first, 4)
+	drawBool(t, "literal", &k.literal, 3)
 }
 
 func pick[T any](from []T, i int) T { return from[i%len(from)] }
@@ -282,7 +286,7 @@ func (c *walkConfig) overrideBlock(i int, key string) walkBlock {
 	o := c.overrides[i]
 	f := c.flags[o.flag]
 	b := walkBlock{coreBlock: coreBlock{
-		address: fmt.Sprintf("bunting_override.o%d", i), createFirst: o.first, after: []string{fmt.Sprintf("bunting_flag.f%d", o.flag)},
+		address: fmt.Sprintf("bunting_override.o%d", i), createFirst: o.first, after: refersTo(o.flag, o.literal),
 		attrs: coreAttrs{"flag_key": cty.StringVal(key), "entity_id": cty.StringVal(walkEntities[o.entity])},
 	}}
 	want := &flag.Override{FlagKey: flag.Key(key), EntityID: walkEntities[o.entity], State: flag.Default}
@@ -298,7 +302,7 @@ func (c *walkConfig) switchBlock(i int, key string) walkBlock {
 	k := c.switches[i]
 	reason := pick([]string{"load", "other\nload"}, k.reason)
 	b := walkBlock{coreBlock: coreBlock{
-		address: fmt.Sprintf("bunting_kill_switch.k%d", i), createFirst: k.first, after: []string{fmt.Sprintf("bunting_flag.f%d", k.flag)},
+		address: fmt.Sprintf("bunting_kill_switch.k%d", i), createFirst: k.first, after: refersTo(k.flag, k.literal),
 		attrs: coreAttrs{"flag_key": cty.StringVal(key), "reason": cty.StringVal(reason)},
 	}}
 	if holder := walkHolders[k.holder]; holder != "" {
@@ -322,45 +326,19 @@ func (c *walkConfig) switchBlock(i int, key string) walkBlock {
 	return b
 }
 
+// refersTo gives the address of the flag's block, unless its key is written out.
+func refersTo(i int, literal bool) []string {
+	if literal {
+		return nil
+	}
+	return []string{fmt.Sprintf("bunting_flag.f%d", i)}
+}
+
 func holderName(holder string) string {
 	if holder == "" {
 		return flag.TerraformHolder
 	}
 	return holder
-}
-
-// released is the configuration with nothing in it that refuses to be destroyed.
-func (c *walkConfig) released(t *rapid.T) walkConfig {
-	open := *c
-	for i := range c.flags {
-		open.flags[i].protected = false
-		if open.flags[i].destroy > 1 {
-			open.flags[i].destroy = 0
-		}
-	}
-	for i := range c.switches {
-		if rapid.Bool().Draw(t, "by release_on_destroy") {
-			open.switches[i].releases = true
-		} else {
-			open.switches[i].engaged = 2
-		}
-	}
-	return open
-}
-
-// inOrder is the configuration without create_before_destroy.
-func (c *walkConfig) inOrder() walkConfig {
-	plain := *c
-	for i := range c.flags {
-		plain.flags[i].first = false
-	}
-	for i := range c.overrides {
-		plain.overrides[i].first = false
-	}
-	for i := range c.switches {
-		plain.switches[i].first = false
-	}
-	return plain
 }
 
 // coreBlocks gives the blocks as core takes them.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/zclconf/go-cty/cty"
+	"pgregory.net/rapid"
 
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
 )
@@ -15,6 +16,7 @@ import (
 const (
 	giveNothing    = iota // plan again
 	giveImport            // import what stands in the way
+	giveReference         // refer to the flag, so that its block is planned first
 	giveOrder             // do without create_before_destroy
 	giveTurn              // wait for another block to be destroyed; with create_before_destroy it may wait for this one
 	giveWay               // let operators take away what stands in the way
@@ -97,6 +99,10 @@ func (w *walker) meant(d told, planning bool) (give int, ok bool) {
 	case strings.HasSuffix(d.Summary, "cannot be replaced"):
 		give, ok = giveProtection, had != nil && had.OnDestroy == destroyKeep && !goes && w.retyped(want, had)
 	}
+	if planning && !ok && strings.HasPrefix(d.Summary, "Invalid ") {
+		// Nobody manages the flag that there is, so nothing tells that this configuration is about to.
+		give, ok = giveReference, w.literal(want) && w.unmanaged(want.ref().Key) && strings.Contains(d.Detail, "bunting_flag.NAME.key")
+	}
 	if planning {
 		return give, ok
 	}
@@ -142,11 +148,24 @@ func (w *walker) meant(d told, planning bool) (give int, ok bool) {
 	case says("cannot be deleted while there is"):
 		return giveHolds, had != nil && had.OnDestroy == destroyDelete && !w.owned
 	case strings.HasPrefix(d.Summary, "Invalid "), strings.HasPrefix(d.Summary, "Cannot set the override"), strings.HasPrefix(d.Summary, "Cannot change the override"), strings.HasPrefix(d.Summary, "Cannot place the hold"):
-		return giveNothing, disturbed && says("no such flag", "is archived", "without a layer", "but the flag is of type", "not among the flag's allowed_values", "is outside", "does not exist")
+		return giveNothing, (disturbed || w.literal(want) && w.pending[want.ref().Key]) && says("no such flag", "is archived", "without a layer", "but the flag is of type", "not among the flag's allowed_values", "is outside", "does not exist")
 	case strings.HasSuffix(d.Summary, "changes unplanned"):
 		return giveNothing, late && had != nil && w.retyped(want, had)
 	}
 	return 0, false
+}
+
+// literal tells whether a block writes the key of its flag out, so that core knows
+// no order of the two.
+func (w *walker) literal(b *walkBlock) bool {
+	return b != nil && b.kind() != "bunting_flag" && len(b.after) == 0
+}
+
+// unmanaged tells whether nobody's configuration has written the flag that there
+// was when planning began: people made it, made it anew or restored it.
+func (w *walker) unmanaged(key flag.Key) bool {
+	f := w.truth.Flag(key)
+	return f != nil && f.Manager() == ""
 }
 
 // foreign tells whether the server cannot know that the object is as this
@@ -233,4 +252,50 @@ func (b *walkBlock) ref() flag.Ref {
 		return flag.HoldRef(flag.Key(text("flag_key")), holderName(text("holder")))
 	}
 	return flag.FlagRef(flag.Key(text("key")))
+}
+
+// released is the configuration with nothing in it that refuses to be destroyed.
+func (c *walkConfig) released(t *rapid.T) walkConfig {
+	open := *c
+	for i := range c.flags {
+		open.flags[i].protected = false
+		if open.flags[i].destroy > 1 {
+			open.flags[i].destroy = 0
+		}
+	}
+	for i := range c.switches {
+		if rapid.Bool().Draw(t, "by release_on_destroy") {
+			open.switches[i].releases = true
+		} else {
+			open.switches[i].engaged = 2
+		}
+	}
+	return open
+}
+
+// inOrder is the configuration without create_before_destroy.
+func (c *walkConfig) inOrder() walkConfig {
+	plain := *c
+	for i := range c.flags {
+		plain.flags[i].first = false
+	}
+	for i := range c.overrides {
+		plain.overrides[i].first = false
+	}
+	for i := range c.switches {
+		plain.switches[i].first = false
+	}
+	return plain
+}
+
+// byReference is the configuration without keys of its flags that are written out.
+func (c *walkConfig) byReference() walkConfig {
+	plain := *c
+	for i := range c.overrides {
+		plain.overrides[i].literal = false
+	}
+	for i := range c.switches {
+		plain.switches[i].literal = false
+	}
+	return plain
 }

@@ -3,6 +3,8 @@ package provider
 import (
 	"context"
 	"errors"
+	"fmt"
+	"sync"
 
 	"pgregory.net/rapid"
 
@@ -69,64 +71,128 @@ func (w *walker) takeIn(address string) {
 	}
 }
 
-// operate lets operators do something: what the server refuses them is fine.
-func (w *walker) operate(when string, most int) {
-	for range rapid.IntRange(0, most).Draw(w.t, "deeds "+when) {
-		key := flag.Key(w.prefix + rapid.SampledFrom(walkKeys).Draw(w.t, "at key"))
-		entity := rapid.SampledFrom(walkEntities).Draw(w.t, "at entity")
-		holder := rapid.SampledFrom([]string{"ops-anna", "ops-bob"}).Draw(w.t, "by")
-		f := walkFlag{}
-		for _, n := range []*int{&f.kind, &f.def, &f.val, &f.state, &f.layer, &f.description} {
-			*n = rapid.IntRange(0, 2).Draw(w.t, "other")
+// deed is what an operator does to the flag of a key, or to what belongs to it.
+type deed struct {
+	name string
+	key  flag.Key
+	// changes gives what is to be written, given what there is.
+	changes func(have *flag.Snapshot) []flag.Change
+}
+
+// deeds draws what operators do.
+func (w *walker) deeds(when string, most int) []deed {
+	all := make([]deed, rapid.IntRange(0, most).Draw(w.t, "deeds "+when))
+	for i := range all {
+		all[i] = w.deed()
+	}
+	return all
+}
+
+func (w *walker) deed() deed {
+	key := flag.Key(w.prefix + rapid.SampledFrom(walkKeys).Draw(w.t, "at key"))
+	entity := rapid.SampledFrom(walkEntities).Draw(w.t, "at entity")
+	holder := rapid.SampledFrom([]string{"ops-anna", "ops-bob"}).Draw(w.t, "by")
+	terraforms := rapid.SampledFrom([]string{"terraform", "terraform/two"}).Draw(w.t, "of")
+	f := walkFlag{}
+	for _, n := range []*int{&f.kind, &f.def, &f.val, &f.state, &f.layer, &f.description} {
+		*n = rapid.IntRange(0, 2).Draw(w.t, "other")
+	}
+	little := rapid.Bool().Draw(w.t, "a little")
+	other := func(have *flag.Snapshot) flag.Change {
+		if mine := have.Flag(key); mine != nil && little {
+			changed := *mine
+			changed.Description += "!"
+			return flag.Put(&changed)
 		}
 		c := walkConfig{flags: [walkFlags]walkFlag{f}}
-		other := c.flagBlock(0, string(key), false).want
-		if mine := w.look().Flag(key); mine != nil && rapid.Bool().Draw(w.t, "a little") {
-			little := *mine
-			little.Description += "!"
-			other = &little
-		}
-		set := &flag.Override{FlagKey: key, EntityID: entity, State: flag.Default}
-		if def, _ := f.values(); f.val > 0 {
-			set.State, set.Value = flag.Enabled, mustValue(walkKinds[f.kind], def)
-		}
-		deeds := []struct {
-			name    string
-			changes []flag.Change
-		}{
-			{"change", []flag.Change{flag.Put(other)}},
-			{"archive", []flag.Change{remove(flag.ArchiveFlag, flag.FlagRef(key))}},
-			{"delete", []flag.Change{remove(flag.DeleteFlag, flag.FlagRef(key))}},
-			{"recreate", []flag.Change{remove(flag.DeleteFlag, flag.FlagRef(key)), flag.Put(other)}},
-			{"restore", []flag.Change{remove(flag.RestoreFlag, flag.FlagRef(key))}},
-			{"kill", []flag.Change{kill(string(key), holder)}},
-			{"release", []flag.Change{remove(flag.ReleaseHold, flag.HoldRef(key, holder))}},
-			{"release Terraform's hold", []flag.Change{remove(flag.ReleaseHold, flag.HoldRef(key, rapid.SampledFrom([]string{"terraform", "terraform/two"}).Draw(w.t, "of")))}},
-			{"set an override", []flag.Change{flag.Put(set)}},
-			{"remove an override", []flag.Change{remove(flag.RemoveOverride, flag.OverrideRef(key, entity))}},
-		}
-		deed := rapid.SampledFrom(deeds).Draw(w.t, "deed")
-		for _, change := range deed.changes {
-			before := w.look().Revision.Number
-			written, err := w.people.Write(context.Background(), change)
-			if p, ok := errors.AsType[*flag.Problem](err); err != nil && !ok || ok && p.Kind == flag.ProblemInternal {
-				w.t.Fatalf("%s: %v", deed.name, err)
-			}
-			w.t.Logf("%s: %s %s (%s %s): %v", when, deed.name, key, entity, holder, err)
-			if err != nil || written.Revision.Number == before {
-				break // refused, or so already
-			}
-			w.touched[key], w.drifting[key] = true, true
-			if change.Ref.Kind == flag.KindFlag {
-				w.rewritten[key] = true
-			}
-			switch change.Op {
-			case flag.PlaceHold:
-				w.held[change.Ref] = true
-			case flag.ReleaseHold:
-				delete(w.held, change.Ref)
-			default:
-			}
+		return flag.Put(c.flagBlock(0, string(key), false).want)
+	}
+	set := &flag.Override{FlagKey: key, EntityID: entity, State: flag.Default}
+	if def, _ := f.values(); f.val > 0 {
+		set.State, set.Value = flag.Enabled, mustValue(walkKinds[f.kind], def)
+	}
+	one := func(name string, change flag.Change) deed {
+		return deed{name, key, func(*flag.Snapshot) []flag.Change { return []flag.Change{change} }}
+	}
+	return rapid.SampledFrom([]deed{
+		{"change", key, func(have *flag.Snapshot) []flag.Change { return []flag.Change{other(have)} }},
+		one("archive", remove(flag.ArchiveFlag, flag.FlagRef(key))),
+		one("delete", remove(flag.DeleteFlag, flag.FlagRef(key))),
+		{"recreate", key, func(have *flag.Snapshot) []flag.Change {
+			return []flag.Change{remove(flag.DeleteFlag, flag.FlagRef(key)), other(have)}
+		}},
+		one("restore", remove(flag.RestoreFlag, flag.FlagRef(key))),
+		one("kill", kill(string(key), holder)),
+		one("release", remove(flag.ReleaseHold, flag.HoldRef(key, holder))),
+		one("release Terraform's hold", remove(flag.ReleaseHold, flag.HoldRef(key, terraforms))),
+		one("set an override", flag.Put(set)),
+		one("remove an override", remove(flag.RemoveOverride, flag.OverrideRef(key, entity))),
+	}).Draw(w.t, "deed")
+}
+
+// operate lets operators do something.
+func (w *walker) operate(when string, most int) {
+	for _, d := range w.deeds(when, most) {
+		if err := w.act(when, d); err != nil {
+			w.t.Fatalf("%v", err)
 		}
 	}
+}
+
+// stepsIn lets operators do the deeds during an apply through the middleman: each
+// just before the first write at its flag arrives.
+func (w *walker) stepsIn(between *middleman, deeds []deed, apply func() outcome) outcome {
+	var mu sync.Mutex // guards the walker while calls arrive
+	var failed error
+	armed := map[flag.Key]intervention{}
+	for _, d := range deeds {
+		armed[d.key] = intervention{when: func(a asked) bool { return a.op != 0 }, do: func() {
+			mu.Lock()
+			defer mu.Unlock()
+			failed = errors.Join(failed, w.act("during the apply", d))
+		}}
+	}
+	between.arm(armed)
+	applied := apply()
+	between.arm(nil)
+	mu.Lock()
+	defer mu.Unlock()
+	if failed != nil {
+		w.t.Fatalf("%v", failed)
+	}
+	return applied
+}
+
+// act does a deed. What the server refuses people is fine.
+func (w *walker) act(when string, d deed) error {
+	have, err := w.snapshot()
+	if err != nil {
+		return err
+	}
+	for _, change := range d.changes(have) {
+		written, err := w.people.Write(context.Background(), change)
+		w.t.Logf("%s: %s: %s %s: %v", when, d.name, change.Op, change.Ref, err)
+		if p, ok := errors.AsType[*flag.Problem](err); ok && p.Kind != flag.ProblemInternal {
+			return nil // refused
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", d.name, err)
+		}
+		if written.Revision.Number == have.Revision.Number {
+			return nil // so already
+		}
+		have.Revision = written.Revision
+		w.touched[d.key], w.drifting[d.key] = true, true
+		if change.Ref.Kind == flag.KindFlag {
+			w.rewritten[d.key] = true
+		}
+		switch change.Op {
+		case flag.PlaceHold:
+			w.held[change.Ref] = true
+		case flag.ReleaseHold:
+			delete(w.held, change.Ref)
+		default:
+		}
+	}
+	return nil
 }

@@ -50,6 +50,11 @@ type walker struct {
 	disturbed bool
 	// first tells that a block was create_before_destroy, which lives on in the state.
 	first bool
+	// pending are the flags that the present plan makes, changes or takes away.
+	pending map[flag.Key]bool
+	// meanwhile, when set, applies while operators do the deeds: each before the
+	// first write at its flag. Without it core asks before each write (core.before).
+	meanwhile func([]deed) outcome
 }
 
 const walkRounds = 10 // after which a configuration must have been settled
@@ -88,6 +93,8 @@ func (w *walker) settle(config walkConfig, disturbed bool) {
 					w.yield(r.address)
 				}
 				config = config.inOrder()
+			case giveReference:
+				config = config.byReference()
 			case giveTurn:
 				if i > 1 {
 					w.yield(r.address)
@@ -133,21 +140,46 @@ func (w *walker) round(config walkConfig, disturbed bool) (refusals []refusal, c
 		return w.explain(o, true), true
 	}
 	w.drifted, w.drifting, w.rewritten = w.drifting, map[flag.Key]bool{}, map[flag.Key]bool{}
+	w.pending = w.pends(o.actions)
+	var during []deed
 	if len(o.actions) > 0 && disturbed {
 		w.operate("before the apply", 2)
+		if w.meanwhile != nil {
+			during = w.deeds("during the apply", 2)
+		}
 	}
 	before, was := w.look(), w.d.objects()
 	unseen := w.rewritten
 	w.rewritten = map[flag.Key]bool{}
 	if len(o.actions) > 0 || disturbed || len(w.drifted) > 0 {
-		applied := w.d.applyPlan()
-		if applied.code != 0 {
+		apply := w.d.applyPlan
+		if len(during) > 0 {
+			apply = func() outcome { return w.meanwhile(during) }
+		}
+		if applied := apply(); applied.code != 0 {
 			refusals = w.explain(applied, false)
 		}
 	}
 	w.untouched(before, was, o.actions)
 	w.unlost(before, unseen)
 	return refusals, len(o.actions) > 0
+}
+
+// pends gives the flags at which a plan does something.
+func (w *walker) pends(actions map[string]string) map[flag.Key]bool {
+	all := map[flag.Key]bool{}
+	add := func(address string, ref flag.Ref) {
+		if actions[address] != "" && ref.Kind == flag.KindFlag {
+			all[ref.Key] = true
+		}
+	}
+	for _, b := range w.declared {
+		add(b.address, b.ref())
+	}
+	for _, o := range w.had {
+		add(o.Address, o.ref())
+	}
+	return all
 }
 
 // attrsText writes attributes for a log.
@@ -225,6 +257,7 @@ func TestRandomWalksOfTerraform(t *testing.T) {
 			t.Parallel()
 			server := buntingtest.Start(t)
 			people := newClient(t, server, server.NamedToken(t, "people", "", "admin"))
+			between := newMiddleman(t, server)
 			var walks atomic.Int64
 			var failed atomic.Bool
 			rapid.Check(t, func(rt *rapid.T) {
@@ -238,9 +271,11 @@ func TestRandomWalksOfTerraform(t *testing.T) {
 						panic(p)
 					}
 				}()
-				c := newCLI(t, server.Endpoint, server.AdminToken)
+				c := newCLI(t, between.URL, server.AdminToken)
 				name := fmt.Sprintf("w%d", n)
-				w := newWalker(rt, &cliDriver{cli: c}, people, name+"/")
+				d := &cliDriver{cli: c}
+				w := newWalker(rt, d, people, name+"/")
+				w.meanwhile = func(deeds []deed) outcome { return w.stepsIn(between, deeds, d.applyPlan) }
 				w.orphansFirst = true // it may
 				if w.owned = rapid.Bool().Draw(rt, "workspace"); w.owned {
 					c.env = append(c.env, "BUNTING_WORKSPACE="+name)
