@@ -25,17 +25,17 @@ type session struct {
 	storeID   string // the server's, as it was greeted
 	awaits    string // the setting without which there is no client yet
 
-	mu       sync.Mutex
-	seen     map[flag.Ref]bool        // read by a resource in this walk
-	claimed  map[flag.Ref]bool        // planned by a resource in this walk
-	applying bool                     // something was written in this walk
-	types    map[flag.Key]flag.Type   // of flags written in this walk
-	planned  map[flag.Key]declaration // flags planned in this walk
+	mu      sync.Mutex
+	seen    map[flag.Ref]bool        // read by a resource in this walk
+	claimed map[flag.Ref]bool        // planned by a resource in this walk
+	wrote   map[flag.Ref]int64       // written in this walk, at which revision; 0: under way, or refused
+	types   map[flag.Key]flag.Type   // of flags written in this walk
+	planned map[flag.Key]declaration // flags planned in this walk
 }
 
 func newSession() *session {
 	return &session{
-		seen: map[flag.Ref]bool{}, claimed: map[flag.Ref]bool{},
+		seen: map[flag.Ref]bool{}, claimed: map[flag.Ref]bool{}, wrote: map[flag.Ref]int64{},
 		types: map[flag.Key]flag.Type{}, planned: map[flag.Key]declaration{},
 	}
 }
@@ -123,7 +123,7 @@ func (s *session) write(ctx context.Context, change flag.Change) (client.Written
 	}
 	ctx = tflog.MaskAllFieldValuesStrings(ctx, s.secrets()...)
 	s.mu.Lock()
-	s.applying = true
+	s.wrote[change.Ref] = 0
 	s.mu.Unlock()
 	tflog.Debug(ctx, "write", map[string]any{"op": change.Op.String(), "key": string(change.Ref.Key)})
 	written, err := c.Write(ctx, change)
@@ -132,6 +132,7 @@ func (s *session) write(ctx context.Context, change flag.Change) (client.Written
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.wrote[change.Ref] = written.Revision.Number
 	if f, ok := written.Object.(*flag.Flag); ok {
 		s.types[f.Key] = f.Type
 	}
@@ -201,10 +202,15 @@ func (s *session) update(ctx context.Context, o flag.Object, r record) (record, 
 
 // destroy is remove for an object that goes from the state: it is done too where
 // the object is not the one that was planned to go, but one that its own owner
-// has made since: a replacement of the same name.
+// has made since: a replacement of the same name. So it is where this walk has
+// written it: when somebody makes a flag anew while it is replaced, what is left
+// over and what took its place come to be one object.
 func (s *session) destroy(ctx context.Context, op flag.Op, ref flag.Ref, r record) error {
+	s.mu.Lock()
+	at := s.wrote[ref]
+	s.mu.Unlock()
 	err := s.remove(ctx, op, ref, r)
-	if p := asProblem(err); p != nil && p.Kind == flag.ProblemConflict && p.By != nil && r.leftOver(p.OwnerID, *p.By) {
+	if p := asProblem(err); p != nil && p.Kind == flag.ProblemConflict && p.By != nil && (r.leftOver(p.OwnerID, *p.By) || p.By.Revision == at) {
 		return nil
 	}
 	return err
@@ -224,11 +230,11 @@ func (s *session) remove(ctx context.Context, op flag.Op, ref flag.Ref, r record
 	return err
 }
 
-// wrote reports whether this walk has written, and so is an apply.
-func (s *session) wrote() bool {
+// applies reports whether this walk has written, and so is an apply.
+func (s *session) applies() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.applying
+	return len(s.wrote) > 0
 }
 
 // planDestroy gives the record of what is to be destroyed, at the version that is
@@ -243,7 +249,7 @@ func (s *session) planDestroy(ctx context.Context, req resource.ModifyPlanReques
 		return kept
 	}
 	have, err := s.object(ctx, ref)
-	if err != nil || have == nil || have.Stamp().Revision == kept.Revision || s.wrote() {
+	if err != nil || have == nil || have.Stamp().Revision == kept.Revision || s.applies() {
 		return kept // not to know is no error: what was expected stays expected
 	}
 	if !kept.replacedBy(have) {

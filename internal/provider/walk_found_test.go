@@ -65,6 +65,31 @@ func TestLeftOverOfACutReplacement(t *testing.T) {
 	c.agrees(t, config)
 }
 
+// The same where somebody makes the flag anew before the old object is destroyed:
+// then what is left over and what took its place are one flag.
+func TestLeftOverOfARecreatedFlag(t *testing.T) {
+	t.Parallel()
+	c, anna := newMiniature(t, "w")
+	config := payBlocks("bunting_flag.f", nil)
+	config[0].createFirst = true
+	c.apply(c.plan(config, coreMode{})).must(t)
+	config[0].attrs["default_value"] = cty.StringVal("x")
+	c.before = func(_, doing string) {
+		if doing == coreDelete {
+			anew := *anna.sees("pay")
+			anew.Description = "anna's"
+			anna.does(remove(flag.DeleteFlag, flag.FlagRef("pay")), flag.Put(&anew))
+			c.before = nil
+		}
+	}
+	c.apply(c.plan(config, coreMode{})).fails(t)
+	c.apply(c.plan(config, coreMode{})).must(t)
+	if f := anna.sees("pay"); f.Archived() || f.Description != "one" {
+		t.Errorf("the server has %+v", f)
+	}
+	c.agrees(t, config)
+}
+
 // A block that was renamed, and whose old object could not be destroyed then,
 // must not take the object of the new block away in the next apply.
 func TestLeftOverOfARenamedBlock(t *testing.T) {
