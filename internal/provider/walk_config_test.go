@@ -63,10 +63,28 @@ type walkConfig struct {
 	switches  [walkSwitches]walkSwitch
 }
 
-// draw gives a number of 0 to n-1, most often the one that it is.
+// evenly gives numbers of 0 to n-1, each as often as the others: rapid's own prefer
+// small ones, with which little happens.
+func evenly(n int) *rapid.Generator[int] {
+	return rapid.Custom(func(t *rapid.T) int {
+		i := 0
+		for range 8 {
+			i *= 2
+			if rapid.Bool().Draw(t, "bit") {
+				i++
+			}
+		}
+		return i % n
+	})
+}
+
+// oneOf gives one of the elements, each as often as the others.
+func oneOf[T any](t *rapid.T, what string, all ...T) T { return all[evenly(len(all)).Draw(t, what)] }
+
+// draw gives a number of 0 to n-1, as often as not the one that it is.
 func draw(t *rapid.T, what string, now *int, n int) {
-	if rapid.IntRange(0, 3).Draw(t, "change "+what) == 3 {
-		*now = rapid.IntRange(0, n-1).Draw(t, what)
+	if rapid.Bool().Draw(t, "change "+what) {
+		*now = evenly(n).Draw(t, what)
 	}
 }
 
@@ -103,7 +121,7 @@ func (c *walkConfig) drawers() (all []func(*rapid.T)) {
 }
 
 func (f *walkFlag) draw(t *rapid.T) {
-	f.declared = rapid.IntRange(0, 3).Draw(t, "declared") > 0
+	f.declared = evenly(4).Draw(t, "declared") > 0
 	draw(t, "key", &f.key, len(walkKeys))
 	draw(t, "kind", &f.kind, len(walkKinds))
 	drawBool(t, "typed", &f.typed, 2)
@@ -121,7 +139,7 @@ func (f *walkFlag) draw(t *rapid.T) {
 }
 
 func (o *walkOverride) draw(t *rapid.T) {
-	o.declared = rapid.IntRange(0, 3).Draw(t, "declared") > 0
+	o.declared = evenly(4).Draw(t, "declared") > 0
 	draw(t, "flag", &o.flag, walkFlags)
 	draw(t, "entity", &o.entity, len(walkEntities))
 	draw(t, "value", &o.val, 10)
@@ -130,7 +148,7 @@ func (o *walkOverride) draw(t *rapid.T) {
 }
 
 func (k *walkSwitch) draw(t *rapid.T) {
-	k.declared = rapid.IntRange(0, 3).Draw(t, "declared") > 0
+	k.declared = evenly(4).Draw(t, "declared") > 0
 	draw(t, "flag", &k.flag, walkFlags)
 	draw(t, "holder", &k.holder, len(walkHolders))
 	draw(t, "engaged", &k.engaged, 3)

@@ -144,11 +144,11 @@ func (w *walker) meant(d told, planning bool) (give int, ok bool) {
 		}
 		return giveImport, there
 	case says("cannot be deleted while it is held killed"):
-		return giveHolds, had != nil && had.OnDestroy == destroyDelete && (goes || w.retyped(want, had)) && (w.truth.Killed(flag.Key(had.Key), time.Now()) || w.touched[flag.Key(had.Key)] || w.shared(had.ref()))
+		return giveHolds, had != nil && had.OnDestroy == destroyDelete && (goes || w.retyped(want, had)) && (w.truth.Killed(flag.Key(had.Key), time.Now()) || w.touched[flag.Key(had.Key)] || w.shared(had.ref()) || w.placesFirst(flag.Key(had.Key)))
 	case says("cannot be deleted while there is"):
 		return giveHolds, had != nil && had.OnDestroy == destroyDelete && !w.owned
 	case strings.HasPrefix(d.Summary, "Invalid "), strings.HasPrefix(d.Summary, "Cannot set the override"), strings.HasPrefix(d.Summary, "Cannot change the override"), strings.HasPrefix(d.Summary, "Cannot place the hold"):
-		return giveNothing, (disturbed || w.literal(want) && w.pending[want.ref().Key]) && says("no such flag", "is archived", "without a layer", "but the flag is of type", "not among the flag's allowed_values", "is outside", "does not exist")
+		return giveNothing, (disturbed || w.literal(want) && w.pending[want.ref().Key]) && says("no such flag", "is archived", "without a layer", "but the flag is of type", "not a whole number", "not among the flag's allowed_values", "is outside", "does not exist")
 	case strings.HasSuffix(d.Summary, "changes unplanned"):
 		return giveNothing, late && had != nil && w.retyped(want, had)
 	}
@@ -159,6 +159,14 @@ func (w *walker) meant(d told, planning bool) (give int, ok bool) {
 // no order of the two.
 func (w *walker) literal(b *walkBlock) bool {
 	return b != nil && b.kind() != "bunting_flag" && len(b.after) == 0
+}
+
+// placesFirst tells whether a hold on the flag may be placed by this apply before
+// it comes to the flag.
+func (w *walker) placesFirst(key flag.Key) bool {
+	return slices.ContainsFunc(w.declared, func(b walkBlock) bool {
+		return b.kind() == "bunting_kill_switch" && b.ref().Key == key && w.literal(&b)
+	})
 }
 
 // unmanaged tells whether nobody's configuration has written the flag that there

@@ -81,7 +81,7 @@ type deed struct {
 
 // deeds draws what operators do.
 func (w *walker) deeds(when string, most int) []deed {
-	all := make([]deed, rapid.IntRange(0, most).Draw(w.t, "deeds "+when))
+	all := make([]deed, evenly(most+1).Draw(w.t, "deeds "+when))
 	for i := range all {
 		all[i] = w.deed()
 	}
@@ -89,13 +89,13 @@ func (w *walker) deeds(when string, most int) []deed {
 }
 
 func (w *walker) deed() deed {
-	key := flag.Key(w.prefix + rapid.SampledFrom(walkKeys).Draw(w.t, "at key"))
-	entity := rapid.SampledFrom(walkEntities).Draw(w.t, "at entity")
-	holder := rapid.SampledFrom([]string{"ops-anna", "ops-bob"}).Draw(w.t, "by")
-	terraforms := rapid.SampledFrom([]string{"terraform", "terraform/two"}).Draw(w.t, "of")
+	key := flag.Key(w.prefix + oneOf(w.t, "at key", walkKeys...))
+	entity := oneOf(w.t, "at entity", walkEntities...)
+	holder := oneOf(w.t, "by", "ops-anna", "ops-bob")
+	terraforms := oneOf(w.t, "of", "terraform", "terraform/two")
 	f := walkFlag{}
 	for _, n := range []*int{&f.kind, &f.def, &f.val, &f.state, &f.layer, &f.description} {
-		*n = rapid.IntRange(0, 2).Draw(w.t, "other")
+		*n = evenly(3).Draw(w.t, "other")
 	}
 	little := rapid.Bool().Draw(w.t, "a little")
 	other := func(have *flag.Snapshot) flag.Change {
@@ -114,7 +114,7 @@ func (w *walker) deed() deed {
 	one := func(name string, change flag.Change) deed {
 		return deed{name, key, func(*flag.Snapshot) []flag.Change { return []flag.Change{change} }}
 	}
-	return rapid.SampledFrom([]deed{
+	return oneOf(w.t, "deed", []deed{
 		{"change", key, func(have *flag.Snapshot) []flag.Change { return []flag.Change{other(have)} }},
 		one("archive", remove(flag.ArchiveFlag, flag.FlagRef(key))),
 		one("delete", remove(flag.DeleteFlag, flag.FlagRef(key))),
@@ -127,7 +127,7 @@ func (w *walker) deed() deed {
 		one("release Terraform's hold", remove(flag.ReleaseHold, flag.HoldRef(key, terraforms))),
 		one("set an override", flag.Put(set)),
 		one("remove an override", remove(flag.RemoveOverride, flag.OverrideRef(key, entity))),
-	}).Draw(w.t, "deed")
+	}...)
 }
 
 // operate lets operators do something.
