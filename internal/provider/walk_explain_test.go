@@ -80,7 +80,7 @@ func (w *walker) address(d told) string {
 // meant tells whether an error is one that should be, and what people do then.
 func (w *walker) meant(d told, planning bool) (give int, ok bool) {
 	if strings.HasPrefix(d.Summary, "Cycle: ") { // core's own, of a create_before_destroy that comes as what it refers to goes
-		return giveOrder, !planning && w.first
+		return giveOrder, w.first // the CLI looks for it while planning
 	}
 	want := addressed(w.declared, d.Address)
 	var had *stateObject

@@ -21,8 +21,21 @@ func (w *walker) forget(r refusal) {
 }
 
 // yield lets operators take away what stands in the way of the block.
-func (w *walker) yield(address string) {
-	ref := addressed(w.declared, address).ref()
+func (w *walker) yield(address string) { w.takeAway(addressed(w.declared, address).ref()) }
+
+// letGo lets operators take away what no block declares any more, and forgets it.
+func (w *walker) letGo() {
+	gone := map[string]bool{}
+	for _, o := range w.had {
+		if addressed(w.declared, o.Address) == nil && !gone[o.Address] {
+			gone[o.Address] = true
+			w.takeAway(o.ref())
+			w.d.forget(o.Address)
+		}
+	}
+}
+
+func (w *walker) takeAway(ref flag.Ref) {
 	op := map[flag.Kind]flag.Op{flag.KindFlag: flag.ArchiveFlag, flag.KindOverride: flag.RemoveOverride, flag.KindHold: flag.ReleaseHold}[ref.Kind]
 	_, err := w.people.Write(context.Background(), remove(op, ref))
 	w.t.Logf("operators: %s %s: %v", op, ref, err)

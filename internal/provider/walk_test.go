@@ -89,7 +89,10 @@ func (w *walker) settle(config walkConfig, disturbed bool) {
 			case giveImport:
 				w.takeIn(r.address)
 			case giveOrder:
-				if config == config.inOrder() { // what is to be destroyed still asks for it
+				switch ordered := config == config.inOrder(); { // what is to be destroyed still asks for it
+				case ordered && r.address == "":
+					w.letGo()
+				case ordered:
 					w.yield(r.address)
 				}
 				config = config.inOrder()
