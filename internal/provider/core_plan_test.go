@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -82,10 +83,7 @@ func (w *coreWalk) planNodes(p *corePlan, mode coreMode) []*coreNode {
 			nodes[i].follow(declared[address])
 		}
 	}
-	orphans := slices.SortedFunc(maps.Keys(w.state), func(a, b coreKey) int {
-		return slices.Compare([]string{a.address, string(rune(a.deposed))}, []string{b.address, string(rune(b.deposed))})
-	})
-	for _, key := range orphans {
+	for _, key := range w.state.keys() {
 		if key.deposed == 0 && declared[key.address] != nil {
 			continue
 		}
@@ -94,6 +92,13 @@ func (w *coreWalk) planNodes(p *corePlan, mode coreMode) []*coreNode {
 		}})
 	}
 	return nodes
+}
+
+// keys gives the keys in order, of an address the current object first.
+func (s coreState) keys() []coreKey {
+	return slices.SortedFunc(maps.Keys(s), func(a, b coreKey) int {
+		return cmp.Or(cmp.Compare(a.address, b.address), cmp.Compare(a.deposed, b.deposed))
+	})
 }
 
 // planOrphan plans that an object of which there is no block goes.

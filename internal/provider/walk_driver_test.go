@@ -66,8 +66,8 @@ func (d *coreDriver) applyPlan() outcome { return d.apply(d.saved) }
 
 func (d *coreDriver) objects() []stateObject {
 	var all []stateObject
-	for key, o := range d.state {
-		all = append(all, readObject(d.t, key.address, o.json))
+	for _, key := range d.state.keys() {
+		all = append(all, readObject(d.t, key.address, d.state[key].json))
 	}
 	return all
 }

@@ -41,17 +41,11 @@ func (w *walker) explain(o outcome, planning bool) []refusal {
 	var all []refusal
 	for _, d := range errs {
 		d.Address = w.address(d)
-		give, ok := w.meant(d, planning)
+		r, ok := w.meant(d, planning)
 		if !ok {
 			w.t.Fatalf("an error that should not be (planning: %t) at %s: %s\ntouched: %v\nstate: %+v", planning, d.Address, d, w.touched, w.had)
 		}
 		w.t.Logf("refused: %s: %s", d.Address, d.Summary)
-		r := refusal{address: d.Address, summary: d.Summary, give: give}
-		for _, o := range w.had {
-			if o.Address == d.Address {
-				r.key = o.ref().Key
-			}
-		}
 		all = append(all, r)
 	}
 	return all
@@ -77,82 +71,123 @@ func (w *walker) address(d told) string {
 	return d.Address
 }
 
-// meant tells whether an error is one that should be, and what people do then.
-func (w *walker) meant(d told, planning bool) (give int, ok bool) {
+// meant tells whether an error is one that should be, and what people do then. An
+// address may have two objects, where a replacement has left one over.
+func (w *walker) meant(d told, planning bool) (refusal, bool) {
+	r := refusal{address: d.Address, summary: d.Summary}
 	if strings.HasPrefix(d.Summary, "Cycle: ") { // core's own, of a create_before_destroy that comes as what it refers to goes
-		return giveOrder, w.first // the CLI looks for it while planning
+		r.give = giveOrder
+		return r, w.first // the CLI looks for it while planning
 	}
 	want := addressed(w.declared, d.Address)
-	var had *stateObject
-	if i := slices.IndexFunc(w.had, func(o stateObject) bool { return o.Address == d.Address }); i >= 0 {
-		had = &w.had[i]
+	var objects []*stateObject
+	for i, o := range w.had {
+		if o.Address == d.Address {
+			objects = append(objects, &w.had[i])
+		}
 	}
-	// Its object goes, or another takes its place.
-	goes := had != nil && (want == nil || want.ref() != had.ref())
+	if len(objects) == 0 {
+		objects = append(objects, nil)
+	}
+	for _, had := range objects {
+		give, ok := w.refusesPlan(d, want, had, planning)
+		switch {
+		case ok && !planning: // with the type that changes unplanned
+			give, ok = giveNothing, want != nil && len(want.later) > 0
+		case !ok && !planning:
+			give, ok = w.refusesApply(d, want, had)
+		}
+		if !ok {
+			continue
+		}
+		r.give = give
+		if had != nil {
+			r.key = had.ref().Key
+		}
+		return r, true
+	}
+	return r, false
+}
+
+// goes tells whether a block's object goes, or another takes its place.
+func goes(want *walkBlock, had *stateObject) bool {
+	return had != nil && (want == nil || want.ref() != had.ref())
+}
+
+// refusesPlan tells whether a plan is to be refused, of a block and the object that
+// it had; either may be nil.
+func (w *walker) refusesPlan(d told, want *walkBlock, had *stateObject, planning bool) (give int, ok bool) {
 	switch {
 	case strings.HasSuffix(d.Summary, "is protected"):
-		give, ok = giveProtection, had != nil && had.DeletionProtection && (goes || w.retyped(want, had))
-	case strings.HasSuffix(d.Summary, "is engaged") && !planning:
-		return giveForget, had != nil && goes && w.shared(had.ref()) && !w.owned // the hold is another block's by now
+		return giveProtection, had != nil && had.DeletionProtection && (goes(want, had) || w.retyped(want, had))
 	case strings.HasSuffix(d.Summary, "is engaged"):
-		give, ok = giveHolds, had != nil && !had.ReleaseOnDestroy && goes && w.truth.Object(had.ref()) != nil
+		return giveHolds, planning && had != nil && !had.ReleaseOnDestroy && goes(want, had) && w.truth.Object(had.ref()) != nil
 	case strings.HasSuffix(d.Summary, "cannot be replaced"):
-		give, ok = giveProtection, had != nil && had.OnDestroy == destroyKeep && !goes && w.retyped(want, had)
-	}
-	if planning && !ok && strings.HasPrefix(d.Summary, "Invalid ") {
+		return giveProtection, had != nil && had.OnDestroy == destroyKeep && !goes(want, had) && w.retyped(want, had)
+	case planning && strings.HasPrefix(d.Summary, "Invalid "):
 		// Nobody manages the flag that there is, so nothing tells that this configuration is about to.
-		give, ok = giveReference, w.literal(want) && w.unmanaged(want.ref().Key) && strings.Contains(d.Detail, "bunting_flag.NAME.key")
+		return giveReference, w.literal(want) && w.unmanaged(want.ref().Key) && strings.Contains(d.Detail, "bunting_flag.NAME.key")
 	}
-	if planning {
-		return give, ok
-	}
-	late := want != nil && len(want.later) > 0
-	if ok {
-		return giveNothing, late // with the type that changes unplanned
-	}
-	var refs []flag.Ref
+	return 0, false
+}
+
+// refusesApply tells whether an apply is to be refused.
+func (w *walker) refusesApply(d told, want *walkBlock, had *stateObject) (give int, ok bool) {
+	disturbed, wasShared := false, had != nil && w.shared(had.ref())
 	if want != nil {
-		refs = append(refs, want.ref())
+		disturbed = w.touched[want.ref().Key] || w.shared(want.ref()) || w.shared(flag.FlagRef(want.ref().Key))
 	}
-	if had != nil && !slices.Contains(refs, had.ref()) {
-		refs = append(refs, had.ref())
+	if had != nil {
+		disturbed = disturbed || w.touched[had.ref().Key] || wasShared
 	}
-	disturbed := slices.ContainsFunc(refs, func(r flag.Ref) bool { return w.touched[r.Key] || w.shared(r) })
 	says := func(parts ...string) bool {
 		return slices.ContainsFunc(parts, func(part string) bool { return strings.Contains(d.Detail, part) })
 	}
 	switch {
+	case strings.HasSuffix(d.Summary, "is engaged"):
+		return giveForget, goes(want, had) && wasShared && !w.owned // the hold is another block's by now
 	case says("was changed by"):
 		// Terraform 1.11 plans a destruction before it reads what operators have changed.
 		return giveNothing, disturbed || want == nil && had != nil && w.orphansFirst && w.drifted[had.ref().Key]
 	case says("not by this configuration"):
 		// What was there was archived or deleted, and made anew by another block, or
 		// by its own replacement. Without a workspace that has another owner.
-		return giveForget, !w.owned && had != nil && (w.touched[had.ref().Key] || w.shared(had.ref()) || deposed(w.had, d.Address))
+		return giveForget, !w.owned && had != nil && (w.touched[had.ref().Key] || wasShared || deposed(w.had, d.Address))
 	case says("no longer exists", "does not exist any more", "but was expected at revision"):
 		return giveNothing, disturbed || had != nil && had.ref().Kind == flag.KindOverride && w.deletes(had.ref().Key)
 	case says("the flag exists already", "has an override of the flag", "has a hold on the flag"):
-		there := want != nil && (w.truth.Object(want.ref()) != nil || w.touched[want.ref().Key])
-		still := slices.ContainsFunc(w.d.objects(), func(o stateObject) bool { return o.Address == d.Address })
-		switch {
-		case still && !goes: // itself: made before it is destroyed
-			return giveOrder, there && w.foreign(want.ref()) && w.retyped(want, had) && w.first
-		case want != nil && w.shared(want.ref()): // what is still another block's is going
-			return giveTurn, there
-		case still: // under the address there is the old one still
-			return giveWay, there
-		}
-		return giveImport, there
+		return w.standsInTheWay(d, want, had)
 	case says("cannot be deleted while it is held killed"):
-		return giveHolds, had != nil && had.OnDestroy == destroyDelete && (goes || w.retyped(want, had)) && (w.truth.Killed(flag.Key(had.Key), time.Now()) || w.touched[flag.Key(had.Key)] || w.shared(had.ref()) || w.placesFirst(flag.Key(had.Key)))
+		if had == nil {
+			return 0, false
+		}
+		key := had.ref().Key
+		return giveHolds, had.OnDestroy == destroyDelete && (goes(want, had) || w.retyped(want, had)) &&
+			(w.truth.Killed(key, time.Now()) || w.touched[key] || wasShared || w.placesFirst(key))
 	case says("cannot be deleted while there is"):
 		return giveHolds, had != nil && had.OnDestroy == destroyDelete && !w.owned
 	case strings.HasPrefix(d.Summary, "Invalid "), strings.HasPrefix(d.Summary, "Cannot set the override"), strings.HasPrefix(d.Summary, "Cannot change the override"), strings.HasPrefix(d.Summary, "Cannot place the hold"):
-		return giveNothing, (disturbed || w.literal(want) && w.pending[want.ref().Key]) && says("no such flag", "is archived", "without a layer", "but the flag is of type", "not a whole number", "not among the flag's allowed_values", "is outside", "does not exist")
+		return giveNothing, (disturbed || w.literal(want) && w.pending[want.ref().Key]) &&
+			says("no such flag", "is archived", "without a layer", "but the flag is of type", "not a whole number", "not among the flag's allowed_values", "is outside", "does not exist")
 	case strings.HasSuffix(d.Summary, "changes unplanned"):
-		return giveNothing, late && had != nil && w.retyped(want, had)
+		return giveNothing, want != nil && len(want.later) > 0 && had != nil && w.retyped(want, had)
 	}
 	return 0, false
+}
+
+// standsInTheWay tells what people do where what a block makes is there already.
+func (w *walker) standsInTheWay(d told, want *walkBlock, had *stateObject) (give int, ok bool) {
+	there := want != nil && (w.truth.Object(want.ref()) != nil || w.touched[want.ref().Key])
+	still := slices.ContainsFunc(w.d.objects(), func(o stateObject) bool { return o.Address == d.Address })
+	switch {
+	case still && !goes(want, had): // itself: made before it is destroyed
+		return giveOrder, there && w.foreign(want.ref()) && w.retyped(want, had) && w.first
+	case want != nil && w.shared(want.ref()): // what is still another block's is going
+		return giveTurn, there
+	case still: // under the address there is the old one still
+		return giveWay, there
+	}
+	return giveImport, there
 }
 
 // literal tells whether a block writes the key of its flag out, so that core knows
