@@ -69,17 +69,42 @@ func (w *walker) untouched(before *flag.Snapshot, was []stateObject, actions map
 	}
 }
 
-// unlost checks that flags which operators wrote between plan and apply, and not
-// once more during it, are as they wrote them: no plan has shown that.
-func (w *walker) unlost(before *flag.Snapshot, unseen map[flag.Key]bool) {
+// unlost checks that what operators wrote between plan and apply, and not once
+// more during it, is as they wrote it: no plan has shown that.
+func (w *walker) unlost(before *flag.Snapshot, unseen map[flag.Ref]bool) {
 	now := w.look()
-	for key := range unseen {
-		was, is := before.Flag(key), now.Flag(key)
-		if was == nil || was.Archived() || w.rewritten[key] {
-			continue // declaring an archived flag restores it
+	for ref := range unseen {
+		was, is := before.Object(ref), now.Object(ref)
+		if was == nil || w.rewritten[ref] {
+			continue
+		}
+		switch f := before.Flag(ref.Key); ref.Kind {
+		case flag.KindFlag:
+			if f.Archived() {
+				continue // declaring it restores it
+			}
+		default:
+			if still := now.Flag(ref.Key); f == nil || still == nil || still.Stamp().Created != f.Stamp().Created {
+				continue // it went with its flag
+			}
 		}
 		if is == nil || is.Stamp().Revision != was.Stamp().Revision {
-			w.t.Fatalf("the apply overwrote flag %s, which had been changed since its plan: %+v, now %+v", key, was, is)
+			w.t.Fatalf("the apply overwrote %s, which had been changed since its plan: %+v, now %+v", ref, was, is)
+		}
+	}
+}
+
+// unreleased checks that no hold was released by destroying its switch, unless it
+// was told to.
+func (w *walker) unreleased(before *flag.Snapshot, was []stateObject, actions map[string]string) {
+	now := w.look()
+	for _, o := range was {
+		ref := o.ref()
+		if ref.Kind != flag.KindHold || !o.Engaged || o.ReleaseOnDestroy || actions[o.Address] != coreDelete || w.touched[ref.Key] {
+			continue
+		}
+		if before.Object(ref) != nil && now.Object(ref) == nil {
+			w.t.Fatalf("destroying %s released %s", o.Address, ref)
 		}
 	}
 }

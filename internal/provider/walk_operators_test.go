@@ -196,9 +196,7 @@ func (w *walker) act(when string, d deed) error {
 		}
 		have.Revision = written.Revision
 		w.touched[d.key], w.drifting[d.key] = true, true
-		if change.Ref.Kind == flag.KindFlag {
-			w.rewritten[d.key] = true
-		}
+		w.rewritten[change.Ref] = true
 		switch change.Op {
 		case flag.PlaceHold:
 			w.held[change.Ref] = true

@@ -36,8 +36,8 @@ type walker struct {
 	// written, when the present plan was made, and drifting those since then.
 	drifted, drifting map[flag.Key]bool
 	orphansFirst      bool // see core
-	// rewritten are the flags that operators wrote since the plan.
-	rewritten map[flag.Key]bool
+	// rewritten is what operators wrote since the plan.
+	rewritten map[flag.Ref]bool
 	// Of the present run, as it was planned: what the server had, what the state
 	// had, and what was declared.
 	truth    *flag.Snapshot
@@ -143,7 +143,7 @@ func (w *walker) round(config walkConfig, disturbed bool) (refusals []refusal, c
 	if w.refusedPlan = o.code != 0; w.refusedPlan {
 		return w.explain(o, true), true
 	}
-	w.drifted, w.drifting, w.rewritten = w.drifting, map[flag.Key]bool{}, map[flag.Key]bool{}
+	w.drifted, w.drifting, w.rewritten = w.drifting, map[flag.Key]bool{}, map[flag.Ref]bool{}
 	w.pending = w.pends(o.actions)
 	var during []deed
 	if len(o.actions) > 0 && disturbed {
@@ -154,7 +154,7 @@ func (w *walker) round(config walkConfig, disturbed bool) (refusals []refusal, c
 	}
 	before, was := w.look(), w.d.objects()
 	unseen := w.rewritten
-	w.rewritten = map[flag.Key]bool{}
+	w.rewritten = map[flag.Ref]bool{}
 	if len(o.actions) > 0 || disturbed || len(w.drifted) > 0 {
 		apply := w.d.applyPlan
 		if len(during) > 0 {
@@ -166,6 +166,7 @@ func (w *walker) round(config walkConfig, disturbed bool) (refusals []refusal, c
 	}
 	w.untouched(before, was, o.actions)
 	w.unlost(before, unseen)
+	w.unreleased(before, was, o.actions)
 	return refusals, len(o.actions) > 0
 }
 
@@ -203,7 +204,7 @@ func attrsText(a coreAttrs) string {
 func newWalker(t *rapid.T, d driver, people *client.Client, prefix string) *walker {
 	return &walker{
 		t: t, d: d, people: people, prefix: prefix,
-		kept: map[flag.Key]bool{}, held: map[flag.Ref]bool{}, touched: map[flag.Key]bool{}, drifting: map[flag.Key]bool{}, rewritten: map[flag.Key]bool{},
+		kept: map[flag.Key]bool{}, held: map[flag.Ref]bool{}, touched: map[flag.Key]bool{}, drifting: map[flag.Key]bool{}, rewritten: map[flag.Ref]bool{},
 	}
 }
 
