@@ -70,6 +70,26 @@ func (c *Client) translate(ctx, attempt context.Context, op string, err error) e
 	return e
 }
 
+// retold gives the error of a call that several travelled in as that of one of
+// them. A caller's own end is put into words here.
+func (c *Client) retold(ctx context.Context, op string, err error) error {
+	var e *Error
+	var p *flag.Problem
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &p):
+		return err
+	case errors.As(err, &e):
+		own := *e
+		own.Op = op
+		return &own
+	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
+		return c.translate(ctx, ctx, op, err)
+	}
+	return &Error{Kind: Broken, Op: op, Endpoint: c.endpoint, Err: err, Message: err.Error()}
+}
+
 // told puts into e what the server itself said. It gives a *flag.Problem
 // instead where that is what was said.
 func (c *Client) told(e *Error, told *connect.Error) error {

@@ -27,6 +27,10 @@ const DefaultRequestTimeout = 10 * time.Second
 // and its answer repeats every object with what the server adds.
 const maxAnswerBytes = 128 << 20
 
+// maxTripBytes bounds the changes that travel together: small enough that one
+// call is no burden, large enough for a thousand flags.
+const maxTripBytes = 16 << 20
+
 // Options say which server to ask, as whom and how.
 type Options struct {
 	// Endpoint is the server's base URL, as ParseEndpoint reads it.
@@ -60,8 +64,11 @@ type Client struct {
 
 	handshake handshake
 
+	writes coalescer[flag.Change, verdict]
+
 	mu      sync.Mutex
-	written flag.Revision // the newest revision that a write of ours made
+	written flag.Revision              // the newest revision that a write of ours made
+	wrote   map[flag.Key]flag.Revision // the newest one for each flag, with what is on it
 }
 
 // New makes a client. It sends nothing yet. The error is an *Error of the kind
@@ -80,7 +87,8 @@ func New(o Options) (*Client, error) {
 	if o.RequestTimeout < 0 {
 		return nil, configError("use the request timeout", "the request timeout is "+o.RequestTimeout.String()+", but it must be more than 0. Write a duration like \"10s\".")
 	}
-	c := &Client{endpoint: endpoint, timeout: o.RequestTimeout, note: o.ChangeNote, token: o.Token}
+	c := &Client{endpoint: endpoint, timeout: o.RequestTimeout, note: o.ChangeNote, token: o.Token, wrote: map[flag.Key]flag.Revision{}}
+	c.writes = coalescer[flag.Change, verdict]{send: c.applyAll, weigh: changeBytes, most: maxTripBytes, keep: true}
 	if c.timeout == 0 {
 		c.timeout = DefaultRequestTimeout
 	}

@@ -360,9 +360,13 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// TestCallersEnd shows that a caller's own end is told as such, and at once.
+// TestCallersEnd shows that a caller's own end is told as such, and at once. A
+// single change is another matter: TestAWriteIsNotWithdrawn.
 func TestCallersEnd(t *testing.T) {
 	for _, call := range everyCall {
+		if call.name == "Write" {
+			continue
+		}
 		t.Run(call.name, func(t *testing.T) {
 			t.Parallel()
 			reached := make(chan struct{}, 1)

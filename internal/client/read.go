@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	buntingv1 "github.com/bunting-flags/terraform-provider-bunting/gen/bunting/v1"
 	pbflagsv1 "github.com/bunting-flags/terraform-provider-bunting/gen/pbflags/v1"
@@ -15,7 +14,8 @@ import (
 // Flag reads a flag, archived ones too, and all its holds, expired ones too, by
 // holder. A nil flag without an error is the server's word that there is none.
 func (c *Client) Flag(ctx context.Context, key flag.Key) (*flag.Flag, []*flag.Hold, error) {
-	return c.flagAndHolds(ctx, "read the flag "+quoted(key), key)
+	s, err := c.get(ctx, readingFlag(key), flag.FlagRef(key))
+	return flagIn(s, key, err)
 }
 
 // Holds reads all holds of a flag, expired ones too, by holder. None, and no
@@ -23,37 +23,34 @@ func (c *Client) Flag(ctx context.Context, key flag.Key) (*flag.Flag, []*flag.Ho
 func (c *Client) Holds(ctx context.Context, key flag.Key) ([]*flag.Hold, error) {
 	// Asking for a flag also gives its holds, and says something even where
 	// there are none.
-	_, holds, err := c.flagAndHolds(ctx, "read the holds of "+quoted(key), key)
+	s, err := c.get(ctx, readingHolds(key), flag.FlagRef(key))
+	_, holds, err := flagIn(s, key, err)
 	return holds, err
-}
-
-func (c *Client) flagAndHolds(ctx context.Context, op string, key flag.Key) (*flag.Flag, []*flag.Hold, error) {
-	ref := flag.FlagRef(key)
-	edits, err := c.get(ctx, op, ref)
-	if err != nil {
-		return nil, nil, err
-	}
-	var holds []*flag.Hold
-	for _, e := range edits {
-		if h, ok := e.Object.(*flag.Hold); ok && h.FlagKey == key {
-			holds = append(holds, h)
-		}
-	}
-	slices.SortFunc(holds, func(a, b *flag.Hold) int { return strings.Compare(a.Holder, b.Holder) })
-	f, _ := edits[ref].Object.(*flag.Flag)
-	return f, holds, nil
 }
 
 // Override reads an override. Nil without an error is the server's word that
 // there is none.
 func (c *Client) Override(ctx context.Context, key flag.Key, entity string) (*flag.Override, error) {
-	ref := flag.OverrideRef(key, entity)
-	edits, err := c.get(ctx, "read the override of "+quoted(key)+" for "+quoted(entity), ref)
+	s, err := c.get(ctx, readingOverride(key, entity), flag.OverrideRef(key, entity))
 	if err != nil {
 		return nil, err
 	}
-	o, _ := edits[ref].Object.(*flag.Override)
-	return o, nil
+	return s.Override(key, entity), nil
+}
+
+// What is being read, to go on from "cannot".
+func readingFlag(key flag.Key) string  { return "read the flag " + quoted(key) }
+func readingHolds(key flag.Key) string { return "read the holds of " + quoted(key) }
+func readingOverride(key flag.Key, entity string) string {
+	return "read the override of " + quoted(key) + " for " + quoted(entity)
+}
+
+// flagIn finds a flag and its holds in a snapshot that covers it.
+func flagIn(s *flag.Snapshot, key flag.Key, err error) (*flag.Flag, []*flag.Hold, error) {
+	if err != nil {
+		return nil, nil, err
+	}
+	return s.Flag(key), slices.Collect(s.HoldsOf(key)), nil
 }
 
 // RemovedBy says who removed an object that is not there, as the audit log has
@@ -80,10 +77,10 @@ func (c *Client) RemovedBy(ctx context.Context, ref flag.Ref) (*flag.Stamp, erro
 	return nil, nil
 }
 
-// get reads the objects named, at a revision not older than our own last write.
-// The answer speaks of every ref asked for, or it is an error: what an answer
-// leaves out is not absent.
-func (c *Client) get(ctx context.Context, op string, refs ...flag.Ref) (map[flag.Ref]flag.Edit, error) {
+// get reads the objects named, at a revision not older than our own last write,
+// as a snapshot that has nothing else. The answer speaks of every ref asked for,
+// or it is an error: what an answer leaves out is not absent.
+func (c *Client) get(ctx context.Context, op string, refs ...flag.Ref) (*flag.Snapshot, error) {
 	question := &buntingv1.GetRequest{MinimumRevision: wire.FromRevision(c.lastWritten())}
 	for _, ref := range refs {
 		question.Refs = append(question.Refs, wire.FromRef(ref))
@@ -92,20 +89,23 @@ func (c *Client) get(ctx context.Context, op string, refs ...flag.Ref) (map[flag
 	if err != nil {
 		return nil, err
 	}
-	edits := make(map[flag.Ref]flag.Edit, len(m.GetObjects()))
+	told := make(map[flag.Ref]bool, len(m.GetObjects()))
+	edits := make([]flag.Edit, 0, len(m.GetObjects()))
 	for _, object := range m.GetObjects() {
 		edit, err := wire.ToObject(object)
 		if err != nil {
 			return nil, c.broken(op, "sent an object that cannot be read (%v)", err)
 		}
-		edits[edit.Ref] = edit
+		told[edit.Ref] = true
+		edits = append(edits, edit)
 	}
 	for _, ref := range refs {
-		if _, told := edits[ref]; !told {
+		if !told[ref] {
 			return nil, c.broken(op, "said nothing about the %s %q that was asked for", ref.Kind, ref)
 		}
 	}
-	return edits, nil
+	revision := wire.ToRevision(m.GetRevision())
+	return flag.NewSnapshot(c.environment(), revision).With(revision, slices.Values(edits)), nil
 }
 
 // KilledFlags lists the flags that a standing hold kills, in key order.

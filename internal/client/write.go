@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 
+	"google.golang.org/protobuf/proto"
+
 	buntingv1 "github.com/bunting-flags/terraform-provider-bunting/gen/bunting/v1"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/wire"
@@ -35,24 +37,64 @@ type Written struct {
 	Revision flag.Revision // the one that has all this
 }
 
+// verdict is what became of one of several changes that travelled together.
+type verdict struct {
+	written Written
+	err     error
+}
+
 // Write makes one change and tells what is there afterwards. A refusal is a
 // *flag.Problem. After any other error it is not known whether the change was
-// made.
+// made. Changes that wait at the same time travel together, and each keeps its
+// own outcome. One that was sent is not withdrawn when the caller gives up:
+// Write gives its outcome then, which is known within the request timeout.
 func (c *Client) Write(ctx context.Context, change flag.Change) (Written, error) {
 	op := doing(change)
-	done, err := c.apply(ctx, op, Batch{Changes: []flag.Change{change}})
-	if err != nil {
-		return Written{}, err
+	v, err := c.writes.ask(ctx, change)
+	if err == nil {
+		err = v.err
 	}
-	r := done.Results[0]
-	switch {
-	case r.Problem != nil:
-		return Written{}, r.Problem
-	case r.Status == flag.Abandoned || change.Object != nil && r.Object == nil:
-		return Written{}, c.broken(op, "did not say what became of the %s", change.Ref.Kind)
-	}
-	return Written{Object: r.Object, Holds: r.Holds, Revision: done.Revision}, nil
+	return v.written, c.retold(ctx, op, err)
 }
+
+// applyAll makes changes that travel together. What is wrong with one is no
+// matter of the others: where the server refuses them all as one request, each
+// is sent by itself.
+func (c *Client) applyAll(ctx context.Context, changes []flag.Change) ([]verdict, error) {
+	op := fmt.Sprintf("apply %d changes", len(changes))
+	done, results, err := c.apply(ctx, op, Batch{Changes: changes})
+	if err != nil {
+		if e, ok := errors.AsType[*Error](err); len(changes) == 1 || ok && e.Kind != Invalid {
+			return nil, err
+		}
+		verdicts := make([]verdict, len(changes))
+		for i, change := range changes {
+			alone, err := c.applyAll(ctx, []flag.Change{change})
+			if verdicts[i].err = err; err == nil {
+				verdicts[i] = alone[0]
+			}
+		}
+		return verdicts, nil
+	}
+	verdicts := make([]verdict, len(changes))
+	for i, change := range changes {
+		r := results[i] // there is one for each
+		switch {
+		case r.err != nil:
+			verdicts[i].err = c.broken(op, "%v", r.err)
+		case r.Problem != nil:
+			verdicts[i].err = r.Problem
+		case r.Status == flag.Abandoned || change.Object != nil && r.Object == nil:
+			verdicts[i].err = c.broken(op, "did not say what became of the %s", change.Ref.Kind)
+		default:
+			verdicts[i].written = Written{Object: r.Object, Holds: r.Holds, Revision: done}
+		}
+	}
+	return verdicts, nil
+}
+
+// changeBytes gives the size of a change on the wire.
+func changeBytes(change flag.Change) int { return proto.Size(wire.FromChange(change)) }
 
 // Apply makes a batch of changes: one transaction, one revision. What is refused
 // is in the results; after an error it is not known whether anything was done.
@@ -61,10 +103,29 @@ func (c *Client) Apply(ctx context.Context, batch Batch) (Applied, error) {
 	if len(batch.Changes) == 1 {
 		op = doing(batch.Changes[0])
 	}
-	return c.apply(ctx, op, batch)
+	revision, results, err := c.apply(ctx, op, batch)
+	if err != nil {
+		return Applied{}, err
+	}
+	done := Applied{Revision: revision, Results: make([]flag.Result, len(results))}
+	for i, r := range results {
+		if r.err != nil {
+			return Applied{}, c.broken(op, "%v", r.err)
+		}
+		done.Results[i] = r.Result
+	}
+	return done, nil
 }
 
-func (c *Client) apply(ctx context.Context, op string, batch Batch) (Applied, error) {
+// result is what the server says of one change, or why that cannot be read.
+type result struct {
+	flag.Result
+
+	err error
+}
+
+// apply makes one call. It gives a result for each change.
+func (c *Client) apply(ctx context.Context, op string, batch Batch) (flag.Revision, []result, error) {
 	question := &buntingv1.ApplyRequest{Atomic: batch.Atomic, DryRun: batch.DryRun, RequestId: batch.RequestID, Note: batch.Note}
 	if question.GetRequestId() == "" {
 		question.RequestId = rand.Text()
@@ -77,21 +138,19 @@ func (c *Client) apply(ctx context.Context, op string, batch Batch) (Applied, er
 	}
 	m, err := call(ctx, c, op, c.admin.Apply, question)
 	if err != nil {
-		return Applied{}, err
+		return flag.Revision{}, nil, err
 	}
 	if len(m.GetResults()) != len(batch.Changes) {
-		return Applied{}, c.broken(op, "sent %d results for %d changes", len(m.GetResults()), len(batch.Changes))
+		return flag.Revision{}, nil, c.broken(op, "sent %d results for %d changes", len(m.GetResults()), len(batch.Changes))
 	}
-	done := Applied{Revision: wire.ToRevision(m.GetRevision()), Results: make([]flag.Result, len(batch.Changes))}
-	for i, result := range m.GetResults() {
-		if done.Results[i], err = c.result(batch.Changes[i], result); err != nil {
-			return Applied{}, c.broken(op, "%v", err)
-		}
+	revision, results := wire.ToRevision(m.GetRevision()), make([]result, len(batch.Changes))
+	for i, told := range m.GetResults() {
+		results[i].Result, results[i].err = c.result(batch.Changes[i], told)
 	}
 	if !batch.DryRun {
-		c.remember(done.Revision)
+		c.remember(revision, batch.Changes)
 	}
-	return done, nil
+	return revision, results, nil
 }
 
 // result reads the result of a change, and checks that it is one of it.
@@ -118,14 +177,32 @@ func (c *Client) result(change flag.Change, m *buntingv1.Result) (flag.Result, e
 	return r, nil
 }
 
-// remember keeps the newest revision that a write of ours made, so that our
-// reads see it whichever server of several answers them.
-func (c *Client) remember(r flag.Revision) {
+// remember keeps the newest revision that a write of ours made, in all and for
+// each flag, so that our reads see it whichever server of several answers them.
+func (c *Client) remember(r flag.Revision, changes []flag.Change) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if r.StoreID != c.written.StoreID || r.Number > c.written.Number {
+	if newer(r, c.written) {
 		c.written = r
 	}
+	for _, change := range changes {
+		if key := change.Ref.Key; newer(r, c.wrote[key]) {
+			c.wrote[key] = r
+		}
+	}
+}
+
+// newer reports whether the revision says something that the other does not
+// know: a later one of the same store, or any of another store.
+func newer(r, than flag.Revision) bool { return r.StoreID != than.StoreID || r.Number > than.Number }
+
+// wroteAfter reports whether a write of ours changed the flag, or what is on it,
+// after the revision.
+func (c *Client) wroteAfter(key flag.Key, r flag.Revision) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	wrote, ever := c.wrote[key]
+	return ever && newer(wrote, r)
 }
 
 func (c *Client) lastWritten() flag.Revision {

@@ -177,7 +177,7 @@ func TestFaultsLeaveTheStateAlone(t *testing.T) {
 		}
 		proxy.fails("GetServer", fault)
 		check(name + " after the greeting")
-		if proxy.count("GetServer") == 0 || proxy.count("Get") == 0 {
+		if proxy.count("GetServer") == 0 || proxy.count("GetSnapshot") == 0 {
 			t.Errorf("%s: the fault was not met: %v", name, proxy.requests)
 		}
 	}

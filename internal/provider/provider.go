@@ -93,6 +93,9 @@ func (p *buntingProvider) Configure(ctx context.Context, req provider.ConfigureR
 	s.workspace, s.token, s.awaits = set.workspace, set.token, set.awaits
 	if s.awaits == "" {
 		s.client, s.storeID = p.greet(ctx, set, &resp.Diagnostics)
+		if s.client != nil {
+			s.walk = s.client.NewWalk()
+		}
 	}
 	if resp.Diagnostics.HasError() {
 		return

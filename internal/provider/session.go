@@ -20,7 +20,8 @@ import (
 // resource and data source of the walk shares the session.
 type session struct {
 	client    *client.Client
-	token     string // to keep it out of the log
+	walk      *client.Walk // what is read, within this walk
+	token     string       // to keep it out of the log
 	workspace string
 	storeID   string // the server's, as it was greeted
 	awaits    string // the setting without which there is no client yet
@@ -55,29 +56,26 @@ func (s *session) ready(doing string) (*client.Client, error) {
 
 // flag reads a flag and its holds. A nil flag is proof that there is none.
 func (s *session) flag(ctx context.Context, key flag.Key) (*flag.Flag, []*flag.Hold, error) {
-	c, err := s.ready(fmt.Sprintf("read the flag %q", key))
-	if err != nil {
+	if _, err := s.ready(fmt.Sprintf("read the flag %q", key)); err != nil {
 		return nil, nil, err
 	}
-	return c.Flag(ctx, key)
+	return s.walk.Flag(ctx, key)
 }
 
 // override reads an override. Nil is proof that there is none.
 func (s *session) override(ctx context.Context, key flag.Key, entity string) (*flag.Override, error) {
-	c, err := s.ready(fmt.Sprintf("read the override of %q for %q", key, entity))
-	if err != nil {
+	if _, err := s.ready(fmt.Sprintf("read the override of %q for %q", key, entity)); err != nil {
 		return nil, err
 	}
-	return c.Override(ctx, key, entity)
+	return s.walk.Override(ctx, key, entity)
 }
 
 // holds reads all holds of a flag.
 func (s *session) holds(ctx context.Context, key flag.Key) ([]*flag.Hold, error) {
-	c, err := s.ready(fmt.Sprintf("read the holds of %q", key))
-	if err != nil {
+	if _, err := s.ready(fmt.Sprintf("read the holds of %q", key)); err != nil {
 		return nil, err
 	}
-	return c.Holds(ctx, key)
+	return s.walk.Holds(ctx, key)
 }
 
 // server gives the handshake and the endpoint that it was made with.
