@@ -35,7 +35,7 @@ type AuditEntry struct {
 // Audit reads a page of the audit log, newest first. next is "" on the last one.
 func (c *Client) Audit(ctx context.Context, filter AuditFilter) (entries []AuditEntry, next string, err error) {
 	const op = "read the audit log"
-	m, err := call(ctx, c, op, c.admin.GetAuditLog, &buntingv1.GetAuditLogRequest{
+	m, err := call(ctx, c, op, again, c.admin.GetAuditLog, &buntingv1.GetAuditLogRequest{
 		FlagKey: string(filter.Key), Actor: filter.Actor, Since: wire.FromTime(filter.Since),
 		PageSize: int32(min(max(0, filter.Limit), 1000)), PageToken: filter.Page,
 	})

@@ -23,9 +23,38 @@ import (
 // errSilence is why an attempt ends that got no answer in time.
 var errSilence = errors.New("no answer within the request timeout")
 
-// call makes one attempt at a unary call: within the request timeout, and with
+// caller is a unary call as the generated clients have it.
+type caller[Q, A any] func(context.Context, *connect.Request[Q]) (*connect.Response[A], error)
+
+// manner says what may become of a call that fails or is given up.
+type manner int
+
+const (
+	// again: it only reads, or can be told from its repetition (request_id).
+	again manner = iota
+	// throughout is again, but an attempt that has begun is brought to its end
+	// within the request timeout, so that a write's outcome is known.
+	throughout
+	// onceOnly: to repeat it would do it twice.
+	onceOnly
+)
+
+// call makes a unary call, as often as its manner and the policy allow.
+func call[Q, A any](ctx context.Context, c *Client, op string, how manner, road caller[Q, A], question *Q) (answer *A, err error) {
+	err = c.repeat(ctx, op, how != onceOnly, func() (err error) {
+		within := ctx
+		if how == throughout {
+			within = context.WithoutCancel(ctx)
+		}
+		answer, err = once(within, c, op, road, question)
+		return err
+	})
+	return answer, err
+}
+
+// once makes one attempt at a unary call: within the request timeout, and with
 // whatever goes wrong put into words.
-func call[Q, A any](ctx context.Context, c *Client, op string, road func(context.Context, *connect.Request[Q]) (*connect.Response[A], error), question *Q) (*A, error) {
+func once[Q, A any](ctx context.Context, c *Client, op string, road caller[Q, A], question *Q) (*A, error) {
 	attempt, done := context.WithTimeoutCause(ctx, c.timeout, errSilence)
 	defer done()
 	answer, err := road(attempt, connect.NewRequest(question))
@@ -64,10 +93,30 @@ func (c *Client) translate(ctx, attempt context.Context, op string, err error) e
 	case told != nil && told.Code() == connect.CodeResourceExhausted:
 		e.Kind, e.Message = Broken, fmt.Sprintf("%s sent an answer of more than %d MB, the most that is read. Ask for fewer flags at once.", c.endpoint, maxAnswerBytes>>20)
 	default:
+		e.again = true
 		e.Kind, e.Message = Broken, c.endpoint+" sent an answer that is cut off or cannot be read. Nothing can be told from it. Try again; if it stays, look for a proxy that alters answers, and compare the versions of both sides."
 	}
 	e.Message = c.redact(e.Message)
+	e.again = e.again || mayPass(ctx, e, err)
 	return e
+}
+
+// mayPass reports whether what went wrong may be over in a moment. What is wrong
+// with settings, tokens, certificates or the request stays so.
+func mayPass(ctx context.Context, e *Error, err error) bool {
+	var dns *net.DNSError
+	switch e.Kind {
+	case Unavailable:
+		return !errors.As(err, &dns) || !dns.IsNotFound
+	case Timeout:
+		return ctx.Err() == nil
+	case RateLimited, RevisionNotReached, ServerFault:
+		return true
+	case Broken:
+		return errors.Is(err, errClosed) // cut off on the way
+	default:
+		return false
+	}
 }
 
 // retold gives the error of a call that several travelled in as that of one of

@@ -45,6 +45,8 @@ type Options struct {
 	// ChangeNote goes into the audit log with every write that brings no note of
 	// its own.
 	ChangeNote string
+	// Policy says how calls are repeated; nil: DefaultPolicy.
+	Policy *Policy
 	// Transport carries the requests; nil: one of the client's own, with a pool
 	// of connections that Close empties.
 	Transport http.RoundTripper
@@ -62,6 +64,7 @@ type Client struct {
 	admin     buntingv1connect.FlagAdminServiceClient
 	evaluator pbflagsv1connect.FlagEvaluatorServiceClient
 
+	host      *host
 	handshake handshake
 
 	writes coalescer[flag.Change, verdict]
@@ -89,6 +92,11 @@ func New(o Options) (*Client, error) {
 	}
 	c := &Client{endpoint: endpoint, timeout: o.RequestTimeout, note: o.ChangeNote, token: o.Token, wrote: map[flag.Key]flag.Revision{}}
 	c.writes = coalescer[flag.Change, verdict]{send: c.applyAll, weigh: changeBytes, most: maxTripBytes, keep: true}
+	policy := DefaultPolicy
+	if o.Policy != nil {
+		policy = *o.Policy
+	}
+	c.host = newHost(policy)
 	if c.timeout == 0 {
 		c.timeout = DefaultRequestTimeout
 	}

@@ -346,7 +346,7 @@ func TestSilence(t *testing.T) {
 			}()
 			return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {typeStream}}, Body: body, Request: r}, nil
 		})
-		c, err := New(Options{Endpoint: "http://x", Transport: road})
+		c, err := New(Options{Policy: &impatient, Endpoint: "http://x", Transport: road})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -28,7 +28,8 @@ type coalescer[Q, A any] struct {
 	weigh func(Q) int
 	most  int
 	// keep has a question answered once it was sent, even when its asker gives up:
-	// a write is not withdrawn, and its result must be known.
+	// a write is not withdrawn, and its result must be known. The call's context
+	// ends all the same with the last asker: it is not to be repeated for nobody.
 	keep bool
 
 	mu       sync.Mutex
@@ -41,6 +42,7 @@ type coalescer[Q, A any] struct {
 type asker[Q, A any] struct {
 	question Q
 	gone     func() error  // not nil once the asker's context has ended
+	deadline time.Time     // of the asker's context; zero: none
 	trip     *trip         // nil until the question is sent; guarded by coalescer.mu
 	done     chan struct{} // closed when answer and err are set
 	answer   A
@@ -61,6 +63,7 @@ func (c *coalescer[Q, A]) ask(ctx context.Context, question Q) (A, error) {
 		return none, err
 	}
 	a := &asker[Q, A]{question: question, gone: ctx.Err, done: make(chan struct{})}
+	a.deadline, _ = ctx.Deadline()
 	c.mu.Lock()
 	c.waiting = append(c.waiting, a)
 	c.depart(ctx)
@@ -82,18 +85,15 @@ func (c *coalescer[Q, A]) ask(ctx context.Context, question Q) (A, error) {
 func (c *coalescer[Q, A]) leave(a *asker[Q, A]) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch {
-	case a.trip == nil:
+	if a.trip == nil {
 		c.waiting = slices.DeleteFunc(c.waiting, func(w *asker[Q, A]) bool { return w == a })
-	case c.keep:
-		return false
-	default:
-		a.trip.aboard--
-		if a.trip.aboard == 0 {
-			a.trip.cancel() // nobody waits for the answer any more
-		}
+		return true
 	}
-	return true
+	a.trip.aboard--
+	if a.trip.aboard == 0 {
+		a.trip.cancel() // nobody waits for the answer any more
+	}
+	return !c.keep
 }
 
 // depart sends what waits, as far as the road is free. c.mu is held.
@@ -106,8 +106,11 @@ func (c *coalescer[Q, A]) depart(ctx context.Context) {
 	for c.underway < width && len(c.waiting) > 0 {
 		load := c.load()
 		// The call belongs to nobody in particular, so nobody's leaving ends it for
-		// the others. Its attempts are limited by the request timeout.
+		// the others. It has as much time as the most patient of them.
 		ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		if latest, limited := patience(load); limited {
+			ctx, cancel = context.WithDeadline(ctx, latest)
+		}
 		t := &trip{aboard: len(load), cancel: cancel}
 		for _, a := range load {
 			a.trip = t
@@ -115,6 +118,19 @@ func (c *coalescer[Q, A]) depart(ctx context.Context) {
 		c.underway++
 		go c.travel(ctx, cancel, load)
 	}
+}
+
+// patience gives the time until which anybody waits, if all have one.
+func patience[Q, A any](load []*asker[Q, A]) (latest time.Time, limited bool) {
+	for _, a := range load {
+		if a.deadline.IsZero() {
+			return time.Time{}, false
+		}
+		if a.deadline.After(latest) {
+			latest = a.deadline
+		}
+	}
+	return latest, true
 }
 
 // load takes what travels together from those who wait. c.mu is held.

@@ -46,6 +46,9 @@ func (r *road) send(ctx context.Context, questions []int) ([]int, error) {
 		defer r.mu.Unlock()
 		r.now--
 	}()
+	if r.keep { // what has begun is brought to its end
+		ctx = context.WithoutCancel(ctx)
+	}
 	select {
 	case <-time.After(r.takes):
 	case <-ctx.Done():

@@ -69,6 +69,8 @@ type Error struct {
 	Revision flag.Revision
 	// Err is the cause, for errors.Is; it may be nil. Its text is for nobody.
 	Err error
+
+	again bool // may be over when the call is repeated
 }
 
 // Error gives one line: what could not be done, and the message.

@@ -33,7 +33,7 @@ func (c *Client) Evaluate(ctx context.Context, q Question) (Evaluation, error) {
 		return Evaluation{}, c.unwritable(op, err)
 	}
 	minimum := c.atLeast(q.Minimum)
-	m, err := call(ctx, c, op, c.evaluator.Evaluate, &pbflagsv1.EvaluateRequest{
+	m, err := call(ctx, c, op, again, c.evaluator.Evaluate, &pbflagsv1.EvaluateRequest{
 		FlagId: string(q.Key), EntityId: entity, Context: attributes, MinimumRevision: minimum.Number, StoreId: minimum.StoreID,
 	})
 	if err != nil {
@@ -55,7 +55,7 @@ func (c *Client) BulkEvaluate(ctx context.Context, keys []flag.Key, caller flag.
 	for _, key := range keys {
 		question.FlagIds = append(question.FlagIds, string(key))
 	}
-	m, err := call(ctx, c, op, c.evaluator.BulkEvaluate, question)
+	m, err := call(ctx, c, op, again, c.evaluator.BulkEvaluate, question)
 	if err != nil {
 		return nil, err
 	}

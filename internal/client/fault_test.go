@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"strings"
 	"testing"
@@ -239,9 +240,16 @@ func checkError(t *testing.T, err error, endpoint, op, message string) *Error {
 	return e
 }
 
+// impatient repeats nothing: what is repeated, and when, is proven in retry_test.go.
+var impatient = func() Policy {
+	p := DefaultPolicy
+	p.Attempts, p.BreakAfter = 1, math.MaxInt
+	return p
+}()
+
 func newClient(t *testing.T, endpoint string, timeout time.Duration) *Client {
 	t.Helper()
-	c, err := New(Options{Endpoint: endpoint, Token: secret, UserAgent: "bunting/1.2.3", RequestTimeout: timeout})
+	c, err := New(Options{Endpoint: endpoint, Token: secret, UserAgent: "bunting/1.2.3", RequestTimeout: timeout, Policy: &impatient})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -102,7 +102,7 @@ func (c *Client) Server(ctx context.Context) (Server, error) {
 }
 
 func (c *Client) greet(ctx context.Context, op string) (*Server, error) {
-	m, err := call(ctx, c, op, c.admin.GetServer, &buntingv1.GetServerRequest{})
+	m, err := call(ctx, c, op, again, c.admin.GetServer, &buntingv1.GetServerRequest{})
 	if err != nil {
 		return nil, err
 	}

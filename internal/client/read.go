@@ -57,7 +57,7 @@ func flagIn(s *flag.Snapshot, key flag.Key, err error) (*flag.Flag, []*flag.Hold
 // it; nil where it does not say, or where the object is there.
 func (c *Client) RemovedBy(ctx context.Context, ref flag.Ref) (*flag.Stamp, error) {
 	op := fmt.Sprintf("ask who removed the %s %s", ref.Kind, quoted(ref.String()))
-	m, err := call(ctx, c, op, c.admin.Get, &buntingv1.GetRequest{
+	m, err := call(ctx, c, op, again, c.admin.Get, &buntingv1.GetRequest{
 		Refs: []*buntingv1.Ref{wire.FromRef(ref)}, MinimumRevision: wire.FromRevision(c.lastWritten()), TellRemovals: true,
 	})
 	if err != nil {
@@ -85,7 +85,7 @@ func (c *Client) get(ctx context.Context, op string, refs ...flag.Ref) (*flag.Sn
 	for _, ref := range refs {
 		question.Refs = append(question.Refs, wire.FromRef(ref))
 	}
-	m, err := call(ctx, c, op, c.admin.Get, question)
+	m, err := call(ctx, c, op, again, c.admin.Get, question)
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +110,7 @@ func (c *Client) get(ctx context.Context, op string, refs ...flag.Ref) (*flag.Sn
 
 // KilledFlags lists the flags that a standing hold kills, in key order.
 func (c *Client) KilledFlags(ctx context.Context) ([]flag.Key, error) {
-	m, err := call(ctx, c, "read the killed flags", c.evaluator.GetKilledFlags, &pbflagsv1.GetKilledFlagsRequest{})
+	m, err := call(ctx, c, "read the killed flags", again, c.evaluator.GetKilledFlags, &pbflagsv1.GetKilledFlagsRequest{})
 	if err != nil {
 		return nil, err
 	}

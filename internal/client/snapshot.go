@@ -23,8 +23,20 @@ func (c *Client) Snapshot(ctx context.Context, prefix flag.Key) (*flag.Snapshot,
 	if prefix != "" {
 		op = "read the flags under " + quoted(prefix)
 	}
-	// Silence is limited, the stream's length is not: each message winds the
-	// watch up again.
+	var s snapshotReader
+	err := c.repeat(ctx, op, true, func() (err error) {
+		s, err = c.stream(ctx, op, prefix)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return flag.NewSnapshot(c.environment(), s.revision).With(s.revision, slices.Values(s.edits)), nil
+}
+
+// stream makes one attempt at reading a snapshot. Silence is limited, the
+// stream's length is not: each message winds the watch up again.
+func (c *Client) stream(ctx context.Context, op string, prefix flag.Key) (snapshotReader, error) {
 	attempt, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	watch := time.AfterFunc(c.timeout, func() { end(errSilence) })
@@ -32,7 +44,7 @@ func (c *Client) Snapshot(ctx context.Context, prefix flag.Key) (*flag.Snapshot,
 
 	stream, err := c.admin.GetSnapshot(attempt, connect.NewRequest(&buntingv1.GetSnapshotRequest{Prefix: string(prefix)}))
 	if err != nil {
-		return nil, c.translate(ctx, attempt, op, err)
+		return snapshotReader{}, c.translate(ctx, attempt, op, err)
 	}
 	s, err := c.receive(stream, op, prefix, func() { watch.Reset(c.timeout) })
 	if err != nil {
@@ -42,10 +54,7 @@ func (c *Client) Snapshot(ctx context.Context, prefix flag.Key) (*flag.Snapshot,
 		end(nil) // nobody reads the rest
 	}
 	_ = stream.Close() // what was to be read has been read
-	if err != nil {
-		return nil, err
-	}
-	return flag.NewSnapshot(c.environment(), s.revision).With(s.revision, slices.Values(s.edits)), nil
+	return s, err
 }
 
 // receive reads a stream to its end. alive is called at each message. The error

@@ -19,7 +19,7 @@ func (c *Client) CreateToken(ctx context.Context, t token.Token) (made token.Tok
 	for _, s := range t.Scopes {
 		question.Scopes = append(question.Scopes, buntingv1.Scope(s))
 	}
-	m, err := call(ctx, c, op, c.admin.CreateToken, question)
+	m, err := call(ctx, c, op, onceOnly, c.admin.CreateToken, question)
 	if err != nil {
 		return token.Token{}, "", err
 	}
@@ -36,7 +36,7 @@ func (c *Client) CreateToken(ctx context.Context, t token.Token) (made token.Tok
 // Tokens lists all tokens, the ended ones too, by name.
 func (c *Client) Tokens(ctx context.Context) ([]token.Token, error) {
 	const op = "list the tokens"
-	m, err := call(ctx, c, op, c.admin.ListTokens, &buntingv1.ListTokensRequest{})
+	m, err := call(ctx, c, op, again, c.admin.ListTokens, &buntingv1.ListTokensRequest{})
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +53,7 @@ func (c *Client) Tokens(ctx context.Context) ([]token.Token, error) {
 // *flag.Problem.
 func (c *Client) RevokeToken(ctx context.Context, name string) (token.Token, error) {
 	op := "revoke the token " + quoted(name)
-	m, err := call(ctx, c, op, c.admin.RevokeToken, &buntingv1.RevokeTokenRequest{Name: name})
+	m, err := call(ctx, c, op, onceOnly, c.admin.RevokeToken, &buntingv1.RevokeTokenRequest{Name: name})
 	if err != nil {
 		return token.Token{}, err
 	}

@@ -38,8 +38,8 @@ const (
 	typeStream = "application/connect+proto"
 )
 
-// onlyOnce names the calls that must not be repeated by themselves: all others
-// only read, or carry a request id.
+// onlyOnce names the calls that must not be repeated by themselves (onceOnly): all
+// others only read, or carry a request id.
 var onlyOnce = map[string]bool{"CreateToken": true, "RevokeToken": true}
 
 // newTransport makes the pool of connections. Time limits come with each

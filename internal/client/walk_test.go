@@ -65,7 +65,7 @@ func gated(t *testing.T, server *buntingtest.Server, token string) (*Client, *ga
 	t.Helper()
 	g := &gate{pool: newTransport(), hold: map[string]chan struct{}{}}
 	t.Cleanup(g.pool.CloseIdleConnections)
-	c, err := New(Options{Endpoint: server.Endpoint, Token: token, UserAgent: "test", Transport: g})
+	c, err := New(Options{Endpoint: server.Endpoint, Token: token, UserAgent: "test", Transport: g, Policy: &impatient})
 	if err != nil {
 		t.Fatal(err)
 	}

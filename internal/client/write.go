@@ -62,7 +62,7 @@ func (c *Client) Write(ctx context.Context, change flag.Change) (Written, error)
 // is sent by itself.
 func (c *Client) applyAll(ctx context.Context, changes []flag.Change) ([]verdict, error) {
 	op := fmt.Sprintf("apply %d changes", len(changes))
-	done, results, err := c.apply(ctx, op, Batch{Changes: changes})
+	done, results, err := c.apply(ctx, op, throughout, Batch{Changes: changes})
 	if err != nil {
 		if e, ok := errors.AsType[*Error](err); len(changes) == 1 || ok && e.Kind != Invalid {
 			return nil, err
@@ -103,7 +103,7 @@ func (c *Client) Apply(ctx context.Context, batch Batch) (Applied, error) {
 	if len(batch.Changes) == 1 {
 		op = doing(batch.Changes[0])
 	}
-	revision, results, err := c.apply(ctx, op, batch)
+	revision, results, err := c.apply(ctx, op, again, batch)
 	if err != nil {
 		return Applied{}, err
 	}
@@ -125,7 +125,7 @@ type result struct {
 }
 
 // apply makes one call. It gives a result for each change.
-func (c *Client) apply(ctx context.Context, op string, batch Batch) (flag.Revision, []result, error) {
+func (c *Client) apply(ctx context.Context, op string, how manner, batch Batch) (flag.Revision, []result, error) {
 	question := &buntingv1.ApplyRequest{Atomic: batch.Atomic, DryRun: batch.DryRun, RequestId: batch.RequestID, Note: batch.Note}
 	if question.GetRequestId() == "" {
 		question.RequestId = rand.Text()
@@ -136,7 +136,7 @@ func (c *Client) apply(ctx context.Context, op string, batch Batch) (flag.Revisi
 	for _, change := range batch.Changes {
 		question.Changes = append(question.Changes, wire.FromChange(change))
 	}
-	m, err := call(ctx, c, op, c.admin.Apply, question)
+	m, err := call(ctx, c, op, how, c.admin.Apply, question)
 	if err != nil {
 		return flag.Revision{}, nil, err
 	}
