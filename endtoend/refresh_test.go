@@ -89,7 +89,7 @@ data "bunting_evaluation" "theme" {
 		t.Helper()
 		broken := emptyWorkspace(t)
 		broken.env["BUNTING_ENDPOINT"], broken.env["BUNTING_TOKEN"] = endpoint, s.token
-		broken.env["BUNTING_REQUEST_TIMEOUT"] = "1s"
+		broken.env["BUNTING_REQUEST_TIMEOUT"], broken.env["BUNTING_RETRY_ATTEMPTS"] = "1s", "1"
 		for _, name := range []string{"requirements.tf", "main.tf"} {
 			broken.write(t, name, readFile(t, w.dir+"/"+name))
 		}

@@ -148,7 +148,7 @@ func TestFaultsLeaveTheStateAlone(t *testing.T) {
 	server := buntingtest.Start(t)
 	proxy := newFaultyProxy(t, server)
 	c := newCLI(t, proxy.URL, server.AdminToken)
-	c.env = append(c.env, "BUNTING_REQUEST_TIMEOUT=1s")
+	c.env = append(c.env, "BUNTING_REQUEST_TIMEOUT=1s", "BUNTING_RETRY_ATTEMPTS=1")
 	c.config(everything)
 	c.applies().must(t)
 	before := c.state()

@@ -72,6 +72,20 @@ func (p *buntingProvider) Schema(_ context.Context, _ provider.SchemaRequest, re
 				MarkdownDescription: "How long one attempt of a request may take, like `10s` (the default). How long an operation may take in all is set by its `timeouts`. Also from `BUNTING_REQUEST_TIMEOUT`.",
 				Optional:            true,
 			},
+			"retry": schema.SingleNestedAttribute{
+				MarkdownDescription: "How requests are repeated that met a failure which may pass: no answer, a cut-off one, 429, or 5xx. A write carries an id by which the server knows its repetition. When the server asks for a pause, all requests keep it.",
+				Optional:            true,
+				Attributes: map[string]schema.Attribute{
+					"attempts": schema.Int64Attribute{
+						MarkdownDescription: "How often a request is made in all, from 1 (never repeated) to 10; 4 by default. Also from `BUNTING_RETRY_ATTEMPTS`.",
+						Optional:            true,
+					},
+					"requests_per_second": schema.Float64Attribute{
+						MarkdownDescription: "How many requests a second are sent at most. Without it there is no limit but the one that the server's 429 teaches. Also from `BUNTING_REQUESTS_PER_SECOND`.",
+						Optional:            true,
+					},
+				},
+			},
 		},
 	}
 }
@@ -85,7 +99,7 @@ func (p *buntingProvider) Configure(ctx context.Context, req provider.ConfigureR
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	set := readSettings(config, os.Getenv, &resp.Diagnostics)
+	set := readSettings(ctx, config, os.Getenv, &resp.Diagnostics)
 	if resp.Diagnostics.HasError() {
 		return
 	}
@@ -109,7 +123,7 @@ func (p *buntingProvider) Configure(ctx context.Context, req provider.ConfigureR
 func (p *buntingProvider) greet(ctx context.Context, set settings, diags *diag.Diagnostics) (c *client.Client, storeID string) {
 	c, err := client.New(client.Options{
 		Endpoint: set.endpoint, Token: set.token, UserAgent: "terraform-provider-bunting/" + p.version,
-		RequestTimeout: set.requestTimeout, ChangeNote: set.changeNote,
+		RequestTimeout: set.requestTimeout, ChangeNote: set.changeNote, Policy: &set.policy,
 	})
 	if err != nil {
 		refuseSettings(diags, set.token, "use the provider's settings", err)

@@ -210,7 +210,24 @@ func TestSettings(t *testing.T) {
 	if got := c.plans().fails(t); got.Summary != "Invalid request_timeout" {
 		t.Errorf("got %s", got)
 	}
+	for settings, detail := range map[string]string{
+		"retry = { attempts = 0 }":               `retry.attempts is "0", not a whole number from 1 to 10. Write one like 4 (in the configuration, or in BUNTING_RETRY_ATTEMPTS).`,
+		"retry = { requests_per_second = 0.01 }": `retry.requests_per_second is "0.01", not a number of at least 0.1.`,
+	} {
+		c.config(body + "provider \"bunting\" {\n  " + settings + "\n}\n")
+		if got := c.plans().fails(t); !strings.HasPrefix(got.Summary, "Invalid retry.") || !strings.Contains(got.Detail, detail) {
+			t.Errorf("%s: got %s", settings, got)
+		}
+	}
+	c.config(body + "provider \"bunting\" {\n  retry = { attempts = 2, requests_per_second = 50 }\n}\n")
+	c.unchanged()
 	none := newCLI(t, "", "")
+	none.env = append(none.env, "BUNTING_RETRY_ATTEMPTS=many", "BUNTING_ENDPOINT="+server.Endpoint)
+	none.config(body + providerBlock)
+	if got := none.plans().fails(t); !strings.Contains(got.Detail, `retry.attempts is "many"`) {
+		t.Errorf("got %s", got)
+	}
+	none = newCLI(t, "", "")
 	none.config(body + providerBlock)
 	if got := none.plans().fails(t); got.Summary != "The endpoint is missing" || !strings.Contains(got.Detail, "BUNTING_ENDPOINT") {
 		t.Errorf("got %s", got)

@@ -1,8 +1,11 @@
 package provider
 
 import (
+	"context"
 	"fmt"
+	"math"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -10,7 +13,9 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/types"
+	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 
+	"github.com/bunting-flags/terraform-provider-bunting/internal/client"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
 )
 
@@ -22,6 +27,13 @@ type providerModel struct {
 	Workspace      types.String `tfsdk:"workspace"`
 	ChangeNote     types.String `tfsdk:"change_note"`
 	RequestTimeout types.String `tfsdk:"request_timeout"`
+	Retry          types.Object `tfsdk:"retry"`
+}
+
+// retryModel is the setting retry.
+type retryModel struct {
+	Attempts          types.Int64   `tfsdk:"attempts"`
+	RequestsPerSecond types.Float64 `tfsdk:"requests_per_second"`
 }
 
 // settings are the provider's configuration with the environment variables in
@@ -29,6 +41,7 @@ type providerModel struct {
 type settings struct {
 	endpoint, token, environment, workspace, changeNote string
 	requestTimeout                                      time.Duration // 0: the client's default
+	policy                                              client.Policy
 	// awaits names the setting that is not known yet and without which the
 	// server cannot be asked; "" for none.
 	awaits string
@@ -38,7 +51,7 @@ type settings struct {
 const tokenFileVariable = "BUNTING_TOKEN_FILE"
 
 // readSettings reads the configuration, and the environment by lookup.
-func readSettings(m providerModel, lookup func(string) string, diags *diag.Diagnostics) settings {
+func readSettings(ctx context.Context, m providerModel, lookup func(string) string, diags *diag.Diagnostics) settings {
 	s := settings{
 		endpoint:    setting(m.Endpoint, lookup("BUNTING_ENDPOINT")),
 		token:       setting(m.Token, lookup("BUNTING_TOKEN")),
@@ -67,7 +80,47 @@ func readSettings(m providerModel, lookup func(string) string, diags *diag.Diagn
 		}
 	}
 	s.requestTimeout = readTimeoutSetting(m.RequestTimeout, lookup("BUNTING_REQUEST_TIMEOUT"), diags)
+	s.policy = readRetrySetting(ctx, m.Retry, lookup, diags)
 	return s
+}
+
+// Bounds of the setting retry.
+const (
+	mostAttempts    = 10
+	fewestPerSecond = 0.1
+)
+
+// readRetrySetting reads how calls are repeated, from the setting and for each of
+// its parts else from the environment.
+func readRetrySetting(ctx context.Context, configured types.Object, lookup func(string) string, diags *diag.Diagnostics) client.Policy {
+	policy, m := client.DefaultPolicy, retryModel{}
+	if !isNothing(configured) {
+		diags.Append(configured.As(ctx, &m, basetypes.ObjectAsOptions{})...)
+	}
+	number := func(name, variable string, set bool, value float64, what, example string, allowed func(float64) bool) float64 {
+		text := lookup(variable)
+		if set {
+			text = strconv.FormatFloat(value, 'g', -1, 64)
+		}
+		if text == "" {
+			return 0
+		}
+		n, err := strconv.ParseFloat(text, 64)
+		if err != nil || !allowed(n) {
+			diags.AddAttributeError(path.Root("retry").AtName(name), "Invalid retry."+name, fmt.Sprintf(
+				"retry.%s is %q, not %s. Write one like %s (in the configuration, or in %s).", name, text, what, example, variable))
+			return 0
+		}
+		return n
+	}
+	attempts := number("attempts", "BUNTING_RETRY_ATTEMPTS", !isNothing(m.Attempts), float64(m.Attempts.ValueInt64()),
+		fmt.Sprintf("a whole number from 1 to %d", mostAttempts), "4", func(n float64) bool { return n >= 1 && n <= mostAttempts && n == math.Trunc(n) })
+	if attempts > 0 {
+		policy.Attempts = int(attempts)
+	}
+	policy.MostPerSecond = number("requests_per_second", "BUNTING_REQUESTS_PER_SECOND", !isNothing(m.RequestsPerSecond), m.RequestsPerSecond.ValueFloat64(),
+		fmt.Sprintf("a number of at least %g", fewestPerSecond), "20", func(n float64) bool { return n >= fewestPerSecond && !math.IsInf(n, 0) })
+	return policy
 }
 
 // setting gives what is configured, else what the environment says. An unknown
