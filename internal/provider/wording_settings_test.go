@@ -25,7 +25,7 @@ var settingsWording = []wordingCase{
 	{"a token that cannot be one", func(s *wordingScene) { s.provider("token", "two words") }},
 	{"a token file that cannot be read", func(s *wordingScene) {
 		var diags diag.Diagnostics
-		readSettings(providerModel{Endpoint: types.StringValue("http://flags.example.com")}, func(name string) string {
+		readSettings(s.Context(), providerModel{Endpoint: types.StringValue("http://flags.example.com")}, func(name string) string {
 			return map[string]string{tokenFileVariable: filepath.Join(s.TempDir(), "bunting.token")}[name]
 		}, &diags)
 		s.hearOf(diags)
