@@ -232,7 +232,7 @@ var killSwitchWording = []wordingCase{
 		proxy := s.proxy()
 		s.between(func() {
 			proxy.fails("", func(w http.ResponseWriter, r *http.Request) {
-				if strings.HasSuffix(r.URL.Path, "/Get") {
+				if strings.HasSuffix(r.URL.Path, "/Get") || strings.HasSuffix(r.URL.Path, "/GetSnapshot") {
 					page(http.StatusInternalServerError, "")(w, r)
 					return
 				}

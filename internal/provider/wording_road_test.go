@@ -1,6 +1,8 @@
 package provider
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net/http"
@@ -15,7 +17,9 @@ import (
 	"github.com/bunting-flags/terraform-provider-bunting/buntingtest"
 	buntingv1 "github.com/bunting-flags/terraform-provider-bunting/gen/bunting/v1"
 	pbflagsv1 "github.com/bunting-flags/terraform-provider-bunting/gen/pbflags/v1"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/token"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/wire"
 )
 
 // page answers with an HTML page.
@@ -80,8 +84,52 @@ func refuses(code connect.Code, reason, message string) http.HandlerFunc {
 	}
 }
 
+// vast answers as a server does that has too much to be read at once.
+func vast(answer http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/GetServer") {
+			answers(&buntingv1.GetServerResponse{Protocol: wire.Protocol, OldestProtocol: wire.Protocol, Environment: "test", SnapshotBytes: 1 << 40})(w, r)
+			return
+		}
+		answer(w, r)
+	}
+}
+
+// lists answers with a stream of messages.
+func lists(messages ...*buntingv1.GetSnapshotResponse) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/connect+proto")
+		envelope := func(kind byte, body []byte) {
+			w.Write(append(binary.BigEndian.AppendUint32([]byte{kind}, uint32(len(body))), body...))
+		}
+		for _, m := range messages {
+			body, _ := proto.Marshal(m)
+			envelope(0, body)
+		}
+		envelope(2, []byte("{}"))
+	}
+}
+
+// begins, objects and end make the messages of a list.
+func begins(s *buntingv1.SnapshotStart) *buntingv1.GetSnapshotResponse {
+	return &buntingv1.GetSnapshotResponse{Message: &buntingv1.GetSnapshotResponse_Start{Start: s}}
+}
+
+func objects(all ...*buntingv1.Object) *buntingv1.GetSnapshotResponse {
+	return &buntingv1.GetSnapshotResponse{Message: &buntingv1.GetSnapshotResponse_Objects{Objects: &buntingv1.SnapshotObjects{Objects: all}}}
+}
+
+func end(count int64, checksum []byte) *buntingv1.GetSnapshotResponse {
+	return &buntingv1.GetSnapshotResponse{Message: &buntingv1.GetSnapshotResponse_End{End: &buntingv1.SnapshotEnd{Count: count, Checksum: checksum}}}
+}
+
 // What a server may send.
 var (
+	start     = begins(&buntingv1.SnapshotStart{Kind: buntingv1.SnapshotKind_SNAPSHOT_KIND_FULL})
+	changes   = begins(&buntingv1.SnapshotStart{Kind: buntingv1.SnapshotKind_SNAPSHOT_KIND_DELTA})
+	otherPart = begins(&buntingv1.SnapshotStart{Kind: buntingv1.SnapshotKind_SNAPSHOT_KIND_FULL, Prefix: "other"})
+	oneKind   = begins(&buntingv1.SnapshotStart{Kind: buntingv1.SnapshotKind_SNAPSHOT_KIND_FULL, Parts: []buntingv1.Part{buntingv1.Part_PART_FLAGS}})
+
 	notJSON    = &pbflagsv1.FlagValue{Value: &pbflagsv1.FlagValue_JsonValue{JsonValue: "{"}}
 	pay        = &buntingv1.Object{Object: &buntingv1.Object_Flag{Flag: &buntingv1.Flag{Key: "pay"}}}
 	another    = &buntingv1.Object{Object: &buntingv1.Object_Flag{Flag: &buntingv1.Flag{Key: "other"}}}
@@ -235,7 +283,26 @@ var roadWording = []wordingCase{
 	}},
 	met("definitions that do not come", refuses(connect.CodeFailedPrecondition, "STORE_CHANGED", "the revision is of another store than the one that answers"), refuses(connect.CodeFailedPrecondition, "REVISION_NOT_REACHED", "the minimum revision has not been reached within a second"),
 		refuses(connect.CodeUnimplemented, "", "no such call"), refuses(connect.CodeNotFound, "", "no such page"), refuses(connect.CodeInternal, "", ""), refuses(connect.CodeDeadlineExceeded, "", "the time for the call is up"), refuses(connect.CodeInvalidArgument, "", "refs[0] has an empty key")),
-	met("answers that do not fit the question", answers(&buntingv1.GetResponse{}), answers(&buntingv1.GetResponse{Objects: []*buntingv1.Object{unreadable}})),
+	{"a server that does not answer, however often it is asked", func(s *wordingScene) {
+		s.proxy().fails("GetServer", page(http.StatusBadGateway, ""))
+		s.core.setting["retry"] = attempts(5)
+		s.reads("bunting_flag", `{"key": "pay"}`, `{"key": "ship"}`)
+	}},
+	{"a server that asks for a longer pause than there is time", func(s *wordingScene) {
+		s.proxy().fails("GetServer", page(http.StatusTooManyRequests, "7200"))
+		s.core.setting["retry"] = attempts(2)
+		s.reads("bunting_flag", `{"key": "pay"}`)
+	}},
+	{"answers that do not fit the question", func(s *wordingScene) {
+		proxy := s.proxy()
+		for _, found := range [][]*buntingv1.Object{nil, {unreadable}} {
+			proxy.fails("", vast(answers(&buntingv1.GetResponse{Objects: found})))
+			s.reads("bunting_flag", `{"key": "pay"}`)
+		}
+	}},
+	met("lists that are not whole", lists(start), lists(start, start), lists(changes), lists(otherPart), lists(oneKind), lists(objects(pay)), lists(start, objects(unreadable)),
+		lists(start, objects(&buntingv1.Object{Object: &buntingv1.Object_Absent{Absent: wire.FromRef(flag.FlagRef("pay"))}})), lists(end(0, nil)), lists(start, end(1, nil)), lists(start, end(0, nil)),
+		lists(start, end(0, sha256.New().Sum(nil)), start), lists(&buntingv1.GetSnapshotResponse{})),
 	{"answers that do not tell what became of a write", func(s *wordingScene) {
 		proxy := s.proxy()
 		applied := buntingv1.ResultStatus_RESULT_STATUS_APPLIED

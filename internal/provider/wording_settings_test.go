@@ -35,6 +35,15 @@ var settingsWording = []wordingCase{
 		s.provider("workspace", longText(300))
 	}},
 	{"a request timeout that is none", func(s *wordingScene) { s.provider("request_timeout", "soon") }},
+	{"a retry setting that is none", func(s *wordingScene) {
+		for _, variable := range []string{"BUNTING_RETRY_ATTEMPTS", "BUNTING_REQUESTS_PER_SECOND"} {
+			var diags diag.Diagnostics
+			readSettings(s.Context(), providerModel{Endpoint: types.StringValue("http://flags.example.com")}, func(name string) string {
+				return map[string]string{variable: "0"}[name]
+			}, &diags)
+			s.hearOf(diags)
+		}
+	}},
 	{"a server of another environment", func(s *wordingScene) { s.provider("environment", "production") }},
 	{"an endpoint that is not known while planning", func(s *wordingScene) {
 		s.core.setting["endpoint"] = cty.UnknownVal(cty.String)

@@ -17,7 +17,8 @@ import (
 // wordingSources are the files whose texts may become diagnostics.
 var wordingSources = []string{
 	"*.go", "../flag/*.go",
-	"../client/call.go", "../client/client.go", "../client/endpoint.go", "../client/evaluate.go", "../client/handshake.go", "../client/read.go", "../client/transport.go", "../client/write.go",
+	"../client/call.go", "../client/client.go", "../client/endpoint.go", "../client/evaluate.go", "../client/handshake.go", "../client/read.go", "../client/snapshot.go", "../client/transport.go",
+	"../client/breaker.go", "../client/coalesce.go", "../client/retry.go", "../client/walk.go", "../client/write.go",
 	"../store/refusal.go", "../store/flags.go", "../store/overrides.go", "../store/holds.go", "../store/judge.go", "../token/token.go", "../server/credential.go",
 }
 
@@ -25,6 +26,7 @@ var wordingSources = []string{
 // have: why, and a part of each that is in no other.
 var untold = map[string][]string{
 	"cannot be: kept for what nobody foresees": {
+		"a defect of this program stopped", "%d answers for %d questions",
 		"Invalid configuration", "use the provider's settings", "The state cannot be written", "it has a part of the type", "read the number",
 		"%s cannot be read as a string", "has no known type.", "is neither true nor false.", "%d of store %s",
 	},

@@ -109,6 +109,7 @@ func newWordingScene(t *testing.T) *wordingScene {
 func (s *wordingScene) terraform(workspace string) *core {
 	s.Helper()
 	c := newCore(s, s.server.Endpoint, s.server.AdminToken, workspace)
+	c.setting["retry"] = attempts(1) // or each failure would take its time
 	declared, err := providerserver.NewProtocol6(&buntingProvider{})().GetProviderSchema(context.Background(), &tfprotov6.GetProviderSchemaRequest{})
 	if err != nil {
 		s.Fatal(err)
@@ -118,6 +119,11 @@ func (s *wordingScene) terraform(workspace string) *core {
 	}
 	c.wrap = func(p tfprotov6.ProviderServer) tfprotov6.ProviderServer { return listener{p, s} }
 	return c
+}
+
+// attempts is the setting retry.
+func attempts(n int64) cty.Value {
+	return cty.ObjectVal(coreAttrs{"attempts": cty.NumberIntVal(n), "requests_per_second": cty.NullVal(cty.Number)})
 }
 
 // hear takes diagnostics up; the same one is told once.
@@ -185,23 +191,25 @@ func (s *wordingScene) between(meanwhile func(), blocks ...coreBlock) {
 
 func (s *wordingScene) plans(blocks ...coreBlock) { s.Helper(); s.core.plan(blocks, coreMode{}) }
 
-// reads lets a data source be read.
-func (s *wordingScene) reads(kind, attributes string) {
+// reads lets a data source be read, or several of its kind within one walk.
+func (s *wordingScene) reads(kind string, attributes ...string) {
 	s.Helper()
 	w, end := s.core.walk(nil)
 	defer end()
-	if w.code != 0 {
-		return
-	}
 	schema := s.core.schemas["data."+kind]
-	config := s.core.wire(schema, s.core.object(schema, attrs(s, attributes), nil))
-	valid, err := w.ValidateDataResourceConfig(context.Background(), &tfprotov6.ValidateDataResourceConfigRequest{TypeName: kind, Config: config})
-	s.core.called(err)
-	if !w.tell(kind, valid.Diagnostics) {
-		return
+	for _, each := range attributes {
+		if w.code != 0 {
+			return
+		}
+		config := s.core.wire(schema, s.core.object(schema, attrs(s, each), nil))
+		valid, err := w.ValidateDataResourceConfig(context.Background(), &tfprotov6.ValidateDataResourceConfigRequest{TypeName: kind, Config: config})
+		s.core.called(err)
+		if !w.tell(kind, valid.Diagnostics) {
+			return
+		}
+		_, err = w.ReadDataSource(context.Background(), &tfprotov6.ReadDataSourceRequest{TypeName: kind, Config: config})
+		s.core.called(err)
 	}
-	_, err = w.ReadDataSource(context.Background(), &tfprotov6.ReadDataSourceRequest{TypeName: kind, Config: config})
-	s.core.called(err)
 }
 
 // listener hears what the provider tells.
