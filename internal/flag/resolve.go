@@ -90,9 +90,15 @@ func (a Answer) Aged() Answer {
 // The lookup is asked for the override of one entity at most, and only when the
 // rule comes to it; it gives nil for none. Nothing is changed and nothing waits.
 func Resolve(f *Flag, holds iter.Seq[*Hold], override func(entity string) *Override, caller Context, now time.Time) Answer {
+	return ResolveKilled(f, killed(holds, now), override, caller)
+}
+
+// ResolveKilled is Resolve for who knows whether the flag is killed, but not by
+// whose holds: a plain evaluator service tells no more.
+func ResolveKilled(f *Flag, killed bool, override func(entity string) *Override, caller Context) Answer {
 	answer := func(v Value, s Source) Answer { return Answer{Key: f.Key, Type: f.Type, Value: v, Source: s} }
 
-	if killed(holds, now) {
+	if killed {
 		return answer(f.Default, SourceKilled)
 	}
 	if entity := caller.Entity(f.Layer); entity != "" && f.HasLayer() {
