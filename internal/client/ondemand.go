@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
 )
@@ -49,7 +50,13 @@ func NewOnDemand(c *Client, policy OnDemandPolicy, compiled func(flag.Key) *flag
 		kills:     killPoller{fetcher: f, first: make(chan struct{})},
 		flags:     newKnowledge(f, policy.FlagTTL, policy.FlagEntries, opFlagState, c.askFlagState),
 		overrides: newKnowledge(f, policy.OverrideTTL, policy.OverrideEntries, opOverrides, c.askOverrides),
-		answers:   newKnowledge(f, min(policy.FlagTTL, policy.OverrideTTL), policy.OverrideEntries, opAnswer, c.askAnswer),
+		answers:   newKnowledge(f, min(policy.FlagTTL, policy.OverrideTTL), policy.OverrideEntries, opAnswer, func(ctx context.Context, q enquiry) (flag.Answer, time.Duration, error) {
+			a, keep, err := c.askAnswer(ctx, q)
+			if a.Stale {
+				keep = policy.FailureTTL // or it would outlast the outage behind the service
+			}
+			return a, keep, err
+		}),
 	}
 	d.overrides.weigh = func(o entityOverrides) int { return max(1, len(o)) }
 	d.polling.Go(d.kills.run)
