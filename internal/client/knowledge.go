@@ -76,13 +76,22 @@ func (k *knowledge[K, V]) look(key K) (known *fact[V], under *pursuit[V], err er
 	if same := k.underway[key]; same != nil {
 		return nil, same, nil
 	}
-	under = &pursuit[V]{done: make(chan struct{})}
-	if !k.fetcher.start(func() { k.pursue(key, under) }) {
+	if under = k.begin(key); under == nil {
 		known, _ = k.last.get(key)
 		return known, nil, k.fetcher.ended(k.op(key))
 	}
-	k.underway[key] = under
 	return nil, under, nil
+}
+
+// begin begins a fetch; nil after Close. Called with mu held, and apart from look,
+// where what goes into a fetch would cost a read of what is cached memory.
+func (k *knowledge[K, V]) begin(key K) *pursuit[V] {
+	under := &pursuit[V]{done: make(chan struct{})}
+	if !k.fetcher.start(func() { k.pursue(key, under) }) {
+		return nil
+	}
+	k.underway[key] = under
+	return under
 }
 
 // settle takes what look gave, and waits where there is something to wait for.

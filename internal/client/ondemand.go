@@ -50,7 +50,7 @@ func NewOnDemand(c *Client, policy OnDemandPolicy, compiled func(flag.Key) *flag
 		kills:     killPoller{fetcher: f, first: make(chan struct{})},
 		flags:     newKnowledge(f, policy.FlagTTL, policy.FlagEntries, opFlagState, c.askFlagState),
 		overrides: newKnowledge(f, policy.OverrideTTL, policy.OverrideEntries, opOverrides, c.askOverrides),
-		answers:   newKnowledge(f, min(policy.FlagTTL, policy.OverrideTTL), policy.OverrideEntries, opAnswer, func(ctx context.Context, q enquiry) (flag.Answer, time.Duration, error) {
+		answers: newKnowledge(f, min(policy.FlagTTL, policy.OverrideTTL), policy.OverrideEntries, opAnswer, func(ctx context.Context, q enquiry) (flag.Answer, time.Duration, error) {
 			a, keep, err := c.askAnswer(ctx, q)
 			if a.Stale {
 				keep = policy.FailureTTL // or it would outlast the outage behind the service

@@ -418,7 +418,7 @@ func (k *knowledge[K, V]) mustFresh(t *testing.T, key K, want bool) time.Time {
 }
 
 // TestOnDemandSharing: concurrent fetches of the same are one, also the first
-// ones; who leaves leaves alone.
+// ones; whoever gives up does so alone.
 func TestOnDemandSharing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newPlainService()
@@ -686,10 +686,10 @@ func TestOnDemandCapacity(t *testing.T) {
 // TestOnDemandBroken: an answer that is none is an error and no knowledge.
 func TestOnDemandBroken(t *testing.T) {
 	for name, say := range map[string]func(s *plainService){
-		"an unknown state":              func(s *plainService) { s.flags["pay"] = as(pay, 4, global) },
-		"no state":                      func(s *plainService) { s.flags["pay"] = as(pay, 0, global) },
-		"an override of no state":       func(s *plainService) { s.overrides[flag.OverrideRef("pay", "anna")] = flag.Override{Value: global} },
-		"an override of a state unkown": func(s *plainService) { s.overrides[flag.OverrideRef("pay", "anna")] = flag.Override{State: 9} },
+		"an unknown state":                func(s *plainService) { s.flags["pay"] = as(pay, 4, global) },
+		"no state":                        func(s *plainService) { s.flags["pay"] = as(pay, 0, global) },
+		"an override of no state":         func(s *plainService) { s.overrides[flag.OverrideRef("pay", "anna")] = flag.Override{Value: global} },
+		"an override of an unknown state": func(s *plainService) { s.overrides[flag.OverrideRef("pay", "anna")] = flag.Override{State: 9} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -263,7 +264,7 @@ func evaluate(tb testing.TB, d *OnDemand, key flag.Key, entity string) string {
 	tb.Helper()
 	a, err := d.Evaluate(tb.Context(), key, flag.Context{TargetingKey: entity})
 	if err != nil {
-		e, ok := err.(*Error)
+		e, ok := errors.AsType[*Error](err)
 		if !ok {
 			tb.Fatalf("%T: %v", err, err)
 		}
