@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -38,7 +39,8 @@ type plainService struct {
 	refuses      bool                                              // connections
 	fails        func(ctx context.Context, procedure string) error // before it answers
 	questions    []heard
-	notFound     bool // unknown flags are told by an error
+	told         func(procedure, about string, asked time.Time, failed bool) // how each question went; may be nil
+	notFound     bool                                                        // unknown flags are told by an error
 	staleAnswers bool
 }
 
@@ -59,6 +61,9 @@ func newPlainService() *plainService {
 func (s *plainService) RoundTrip(r *http.Request) (*http.Response, error) {
 	s.mu.Lock()
 	refuses := s.refuses
+	if refuses && s.told != nil {
+		s.told(r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:], "", time.Now(), true)
+	}
 	s.mu.Unlock()
 	if refuses {
 		return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
@@ -98,17 +103,23 @@ func (s *plainService) asked(text string) int {
 
 // answer notes the question, fails where it is to, and answers.
 func answer[A any](ctx context.Context, s *plainService, procedure, about string, say func() (*A, error)) (*connect.Response[A], error) {
+	asked := time.Now()
 	s.mu.Lock()
-	s.questions = append(s.questions, heard{text: procedure + about, at: time.Now()})
+	s.questions = append(s.questions, heard{text: procedure + about, at: asked})
 	fails := s.fails
 	s.mu.Unlock()
+	var err error
 	if fails != nil {
-		if err := fails(ctx, procedure); err != nil {
-			return nil, err
-		}
+		err = fails(ctx, procedure)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.told != nil {
+		s.told(procedure, strings.TrimPrefix(about, " "), asked, err != nil)
+	}
+	if err != nil {
+		return nil, err
+	}
 	m, err := say()
 	if err != nil {
 		return nil, err
