@@ -16,10 +16,10 @@ func TestHealth(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := contact{recovered: make(chan struct{}, 1)}
 		fail := func() { c.failed(c.begin()) }
-		check := func(when string, want Health, slowed time.Duration) {
+		check := func(when string, want Health, slowed int64) {
 			t.Helper()
-			if got := c.health(); got != want || c.slowed(time.Second) != slowed*time.Second {
-				t.Errorf("%s: got %+v, slowed to %s", when, got, c.slowed(time.Second))
+			if got := c.health(); got != want || c.slowed(1) != time.Duration(slowed) {
+				t.Errorf("%s: got %+v, slowed to %s", when, got, c.slowed(1))
 			}
 		}
 		check("at first", Health{Status: Connecting, SecondsSinceContact: -1}, 1)
@@ -31,7 +31,7 @@ func TestHealth(t *testing.T) {
 		c.succeeded()
 		check("contact", Health{Status: Serving}, 1)
 		time.Sleep(2999 * time.Millisecond)
-		for i, slowed := range []time.Duration{2, 2, 4, 4, 4, 8, 8} {
+		for i, slowed := range []int64{2, 2, 4, 4, 4, 8, 8} {
 			fail()
 			status := Serving
 			if i >= 2 {
@@ -84,8 +84,8 @@ func TestKillPoller(t *testing.T) {
 		if keys, stale, err := d.KilledFlags(t.Context()); err != nil || !stale || !slices.Equal(keys, []flag.Key{"pay"}) {
 			t.Errorf("got %v, %t, %v", keys, stale, err)
 		}
-		if got := evaluate(t, d, "pay", ""); got != "1 KILLED stale KILLED" {
-			t.Errorf("got %s", got)
+		if got := evaluate(t, d, "pay", "anna"); got != "1 KILLED stale KILLED" || s.asked("GetFlagState pay")+s.asked("GetOverrides anna") != 0 {
+			t.Errorf("got %s, asked for more than a kill needs: %v", got, s.all())
 		}
 		s.failing(nil)
 		s.set(func() { s.flags["pay"] = as(pay, flag.Enabled, global) })
@@ -198,6 +198,22 @@ func TestKillLifted(t *testing.T) {
 		}
 		if state, stale, err := d.FlagState(t.Context(), "pay"); err != nil || !stale || state.Killed || state.State != flag.Default {
 			t.Errorf("got %+v, %t, %v", state, stale, err)
+		}
+	})
+}
+
+// TestKillPollerAfterRecovery: a poll that itself ends a row of failures is not
+// repeated for having done so.
+func TestKillPollerAfterRecovery(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newPlainService()
+		s.failing(away)
+		s.onDemand(t, steady)
+		time.Sleep(time.Second)
+		s.failing(nil)
+		time.Sleep(2 * time.Minute)
+		if got, want := s.polls(), []float64{0, 60, 90, 120}; !slices.Equal(got, want) {
+			t.Errorf("polled at %v, want %v", got, want)
 		}
 	})
 }

@@ -10,6 +10,7 @@ import (
 
 // cached gives the ways in which an answer is read of what is cached.
 func cached(tb testing.TB) map[string]func() (flag.Answer, error) {
+	tb.Helper()
 	s := newPlainService()
 	s.flags["pay"], s.flags["plain"] = as(pay, flag.Enabled, global), as(pay, flag.Enabled, global)
 	s.overrides[flag.OverrideRef("pay", "anna")] = override("pay", "anna", overridden)
@@ -92,7 +93,7 @@ func BenchmarkColdKey(b *testing.B) {
 		}
 	}
 	fetches := 0
-	for _, q := range s.questions {
+	for _, q := range s.all() {
 		if q.text != "GetKilledFlags" {
 			fetches++
 		}

@@ -264,14 +264,14 @@ func TestOnDemandModel(t *testing.T) {
 			s := newPlainService()
 			m := &lastTold{service: s, flags: map[flag.Key]toldFlag{}, overrides: map[string]toldOverrides{}, answers: map[string]toldAnswer{}}
 			s.told = m.hear
-			var calls time.Duration
+			var calls int
 			setMode := func(mode string) {
 				s.set(func() {
 					s.refuses = mode == "refuses"
 					s.fails = func(ctx context.Context, procedure string) error {
 						s.mu.Lock()
 						calls++ // no two things happen at the same moment
-						latency := time.Millisecond + calls*7*time.Nanosecond
+						latency := time.Millisecond + time.Duration(7*calls)
 						s.mu.Unlock()
 						time.Sleep(latency)
 						if fails := modes[mode]; fails != nil {
@@ -315,9 +315,12 @@ func TestOnDemandModel(t *testing.T) {
 				defer s.mu.Unlock()
 				if compiled[key] == nil {
 					m.checkPassedOn(t, a, err, key, entity)
-				} else if m.checkCompiled(t, a, key, entity); err != nil {
+					return
+				}
+				if err != nil {
 					t.Fatalf("%s: %v", key, err)
 				}
+				m.checkCompiled(t, a, key, entity)
 			}
 			t.Repeat(map[string]func(*rapid.T){
 				"put a flag": func(t *rapid.T) {

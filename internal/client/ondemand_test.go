@@ -87,8 +87,8 @@ func TestOnDemandRules(t *testing.T) {
 				if got := evaluate(t, d, "pay", "anna"); got != tc.fresh {
 					t.Errorf("fresh: got %s, want %s", got, tc.fresh)
 				}
-				if n := len(s.questions); evaluate(t, d, "pay", "anna") != tc.fresh || len(s.questions) != n {
-					t.Errorf("asked again while all was fresh: %v", s.questions[n:])
+				if n := len(s.all()); evaluate(t, d, "pay", "anna") != tc.fresh || len(s.all()) != n {
+					t.Errorf("asked again while all was fresh: %v", s.all()[n:])
 				}
 				time.Sleep(4*time.Minute + time.Second)
 				s.failing(away)
@@ -235,16 +235,17 @@ func TestOnDemandPassedOn(t *testing.T) {
 		check("killed", map[string]string{"anna": "1 KILLED", "dora": "1 KILLED"})
 		// An outage: a kill stays one. The default of the flag was told to two of
 		// the three, and nothing is made up for the other.
-		s.set(func() { s.refuses = true })
+		s.failing(away)
 		time.Sleep(time.Hour)
-		check("killed, away", map[string]string{"": "error unavailable", "anna": "1 KILLED stale KILLED", "dora": "1 KILLED stale KILLED"})
+		check("killed, away", map[string]string{"": "error server_fault", "anna": "1 KILLED stale KILLED", "dora": "1 KILLED stale KILLED"})
 		if got := evaluate(t, d, "nope", ""); got != flag.ErrorFlagNotFound+" stale" {
 			t.Errorf("unknown, away: %s", got)
 		}
 		// It is released.
-		s.set(func() { s.refuses = false; clear(s.killed) })
+		s.failing(nil)
+		s.set(func() { clear(s.killed) })
 		time.Sleep(2 * time.Second)
-		check("the release is not known yet", map[string]string{"anna": "error unavailable"})
+		evaluate(t, d, "pay", "anna")
 		synctest.Wait() // that the service answers wakes the poller
 		check("released", fresh)
 		check("released", fresh)
@@ -341,7 +342,7 @@ func TestOnDemandLayer(t *testing.T) {
 		}
 		evaluate(t, d, "pay", "")
 		if s.asked("GetOverrides acme") != 1 || s.asked("GetOverrides anna") != 0 || s.asked("GetOverrides ") != 0 {
-			t.Errorf("asked %v", s.questions)
+			t.Errorf("asked %v", s.all())
 		}
 	})
 }
@@ -445,8 +446,8 @@ func TestOnDemandSharing(t *testing.T) {
 		synctest.Wait()
 		leave()
 		callers.Wait()
-		if len(s.questions) != 3 {
-			t.Errorf("asked %v", s.questions)
+		if len(s.all()) != 3 {
+			t.Errorf("asked %v", s.all())
 		}
 		if h := d.Health(); h.Failures != 0 || h.Status != Serving {
 			t.Errorf("a caller that leaves is no failure: %+v", h)
@@ -567,11 +568,32 @@ func TestOnDemandNotFound(t *testing.T) {
 				t.Errorf("got %s", got)
 			}
 		}
-		if h := d.Health(); len(s.questions) != 3 || h != (Health{Status: Serving}) {
-			t.Errorf("asked %v, health %+v", s.questions, h)
+		if h := d.Health(); len(s.all()) != 3 || h != (Health{Status: Serving}) {
+			t.Errorf("asked %v, health %+v", s.all(), h)
 		}
 		if s, _, err := d.FlagState(t.Context(), "pay"); err != nil || s.Exists {
 			t.Errorf("got %+v, %v", s, err)
+		}
+	})
+}
+
+// TestOnDemandOverrides: what is told of an override says what it serves, and
+// nothing that is left over.
+func TestOnDemandOverrides(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newPlainService()
+		s.overrides[flag.OverrideRef("b", "anna")] = override("b", "anna", overridden)
+		s.overrides[flag.OverrideRef("a", "anna")] = flag.Override{State: 3, Value: overridden}
+		s.overrides[flag.OverrideRef("c", "anna")] = flag.Override{State: flag.Default, Value: overridden}
+		d := s.onDemand(t, steady)
+		all, stale, err := d.Overrides(t.Context(), "anna")
+		if err != nil || stale || len(all) != 3 || *all[0] != override("a", "anna", flag.Value{}) || *all[1] != override("b", "anna", overridden) || *all[2] != override("c", "anna", flag.Value{}) {
+			t.Errorf("got %v, %t, %v", all, stale, err)
+		}
+		s.failing(away)
+		d.FlushAll()
+		if last, stale, err := d.Overrides(t.Context(), "anna"); err != nil || !stale || len(last) != 3 {
+			t.Errorf("got %v, %t, %v", last, stale, err)
 		}
 	})
 }
@@ -587,7 +609,7 @@ func TestOnDemandFlush(t *testing.T) {
 		d.FlushAll()
 		evaluate(t, d, "pay", "anna")
 		if s.asked("GetFlagState pay") != 2 || s.asked("GetOverrides anna") != 2 {
-			t.Errorf("asked %v", s.questions)
+			t.Errorf("asked %v", s.all())
 		}
 		s.failing(away)
 		d.FlushAll()
@@ -665,7 +687,7 @@ func TestOnDemandCapacity(t *testing.T) {
 		evaluate(t, d, "f0", "three")
 		evaluate(t, d, "f0", "a")
 		if s.asked("GetOverrides three") != 1 || s.asked("GetOverrides a") != 2 {
-			t.Errorf("asked %v", s.questions)
+			t.Errorf("asked %v", s.all())
 		}
 		// One whose overrides do not fit is answered and not kept; above all not as
 		// it was before.

@@ -101,6 +101,13 @@ func (s *plainService) asked(text string) int {
 	return n
 }
 
+// all gives every question, in order.
+func (s *plainService) all() []heard {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.questions)
+}
+
 // answer notes the question, fails where it is to, and answers.
 func answer[A any](ctx context.Context, s *plainService, procedure, about string, say func() (*A, error)) (*connect.Response[A], error) {
 	asked := time.Now()
