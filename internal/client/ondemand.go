@@ -100,10 +100,10 @@ func (d *OnDemand) Health() Health {
 	return h
 }
 
-// Evaluate gives what the flag is for the caller (DESIGN §4). It waits for a fetch
-// where nothing fresh is known, FetchTimeout and its turn at most. Where the
-// service does not answer, the answer is stale: what the rule makes of what was
-// last known, and of nothing the compiled default.
+// Evaluate gives what the flag is for the caller (DESIGN §4). Where what it needs
+// is not fresh it waits for a fetch, which takes FetchTimeout at most once its turn
+// has come. Where the service does not answer, the answer is stale: what the rule
+// makes of what was last known, and of nothing the compiled default.
 //
 // The error is an *Error: the context ended; or the flag is not compiled in and
 // there is nothing to answer with, because nothing is known, or because the flag
