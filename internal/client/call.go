@@ -250,7 +250,7 @@ func unreachable(endpoint string, err error) (Kind, string) {
 	case errors.As(err, &header):
 		return NotFlagServer, endpoint + " does not speak TLS, but the endpoint says https. Check host and port."
 	case errors.As(err, &authority):
-		return Untrusted, endpoint + " shows a certificate of an authority that this machine does not trust. Add the authority's certificate to the system's, or name it in SSL_CERT_FILE."
+		return Untrusted, endpoint + " shows a certificate of an authority that this machine does not trust. Add the authority's certificate to the system's, or name it in SSL_CERT_FILE, or in the provider's setting tls.ca."
 	case errors.As(err, &host):
 		return Untrusted, endpoint + " shows a certificate for another host. Check the host name in the endpoint."
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
@@ -258,7 +258,7 @@ func unreachable(endpoint string, err error) (Kind, string) {
 	case errors.As(err, &invalid), errors.As(err, &verify):
 		return Untrusted, endpoint + " shows a certificate that cannot be trusted: " + sentence(plain(err.Error(), 300))
 	case errors.As(err, &alert), strings.Contains(err.Error(), "remote error: tls:"):
-		return Untrusted, endpoint + " ended the TLS handshake: " + sentence(plain(err.Error(), 300)) + " It may want a client certificate."
+		return Untrusted, endpoint + " ended the TLS handshake: " + sentence(plain(err.Error(), 300)) + " It may want a client certificate (the provider's setting tls)."
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return Unavailable, endpoint + " names a host that is not known. Check its spelling, and the network's name service."
 	case errors.As(err, &dns):

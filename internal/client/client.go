@@ -47,6 +47,9 @@ type Options struct {
 	ChangeNote string
 	// Policy says how calls are repeated; nil: DefaultPolicy.
 	Policy *Policy
+	// TLS says whom to trust and who we are; nil: the system's authorities, and no
+	// client certificate. It is not for a Transport of the caller's.
+	TLS *TLS
 	// Transport carries the requests; nil: one of the client's own, with a pool
 	// of connections that Close empties.
 	Transport http.RoundTripper
@@ -103,6 +106,11 @@ func New(o Options) (*Client, error) {
 	road := o.Transport
 	if road == nil {
 		c.own = newTransport()
+		if o.TLS != nil {
+			if c.own.TLSClientConfig, err = o.TLS.config(endpoint); err != nil {
+				return nil, err
+			}
+		}
 		road = c.own
 	}
 	t := &transport{road: road, userAgent: o.UserAgent, token: o.Token}

@@ -565,7 +565,7 @@ func TestTLS(t *testing.T) {
 		kind           Kind
 		message        string
 	}{
-		{"an authority unknown", server.URL, nil, Untrusted, `E shows a certificate of an authority that this machine does not trust. Add the authority's certificate to the system's, or name it in SSL_CERT_FILE.`},
+		{"an authority unknown", server.URL, nil, Untrusted, `E shows a certificate of an authority that this machine does not trust. Add the authority's certificate to the system's, or name it in SSL_CERT_FILE, or in the provider's setting tls.ca.`},
 		{"another host", server.URL, elsewhere, Untrusted, `E shows a certificate for another host. Check the host name in the endpoint.`},
 		{"https to http", "https" + strings.TrimPrefix(plain.URL, "http"), nil, NotFlagServer, `E speaks plain HTTP, but the endpoint says https (or has no scheme, which means https). Write http:// before the host if that is meant.`},
 		{"http to https", "http" + strings.TrimPrefix(server.URL, "https"), nil, NotFlagServer, `E speaks TLS, but the endpoint says http. Write https:// instead.`},
@@ -588,7 +588,7 @@ func TestTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = c.Server(t.Context())
-	if e, ok := errors.AsType[*Error](err); !ok || e.Kind != Untrusted || !strings.Contains(e.Message, "It may want a client certificate.") {
+	if e, ok := errors.AsType[*Error](err); !ok || e.Kind != Untrusted || !strings.Contains(e.Message, "It may want a client certificate (the provider's setting tls).") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -72,6 +72,29 @@ func (p *buntingProvider) Schema(_ context.Context, _ provider.SchemaRequest, re
 				MarkdownDescription: "How long one attempt of a request may take, like `10s` (the default). How long an operation may take in all is set by its `timeouts`. Also from `BUNTING_REQUEST_TIMEOUT`.",
 				Optional:            true,
 			},
+			"tls": schema.SingleNestedAttribute{
+				MarkdownDescription: "Whom to trust, and who we are to a server that asks for a certificate. Texts in PEM form, as `file(\"ca.pem\")` reads them. Of the environment: names of such files.",
+				Optional:            true,
+				Attributes: map[string]schema.Attribute{
+					"ca": schema.StringAttribute{
+						MarkdownDescription: "Certificates of the authorities that are trusted, instead of the system's. Also from the file `BUNTING_TLS_CA_FILE`.",
+						Optional:            true,
+					},
+					"client_certificate": schema.StringAttribute{
+						MarkdownDescription: "The certificate to show, with its intermediates. Also from the file `BUNTING_TLS_CLIENT_CERTIFICATE_FILE`.",
+						Optional:            true,
+					},
+					"client_key": schema.StringAttribute{
+						MarkdownDescription: "The private key of `client_certificate`, without a password. Also from the file `BUNTING_TLS_CLIENT_KEY_FILE`.",
+						Optional:            true,
+						Sensitive:           true,
+					},
+					"server_name": schema.StringAttribute{
+						MarkdownDescription: "The name that the server's certificate has to be for, where that is not the endpoint's host. Also from `BUNTING_TLS_SERVER_NAME`.",
+						Optional:            true,
+					},
+				},
+			},
 			"retry": schema.SingleNestedAttribute{
 				MarkdownDescription: "How requests are repeated that met a failure which may pass: no answer, a cut-off one, 429, or 5xx. A write carries an id by which the server knows its repetition. When the server asks for a pause, all requests keep it.",
 				Optional:            true,
@@ -123,7 +146,7 @@ func (p *buntingProvider) Configure(ctx context.Context, req provider.ConfigureR
 func (p *buntingProvider) greet(ctx context.Context, set settings, diags *diag.Diagnostics) (c *client.Client, storeID string) {
 	c, err := client.New(client.Options{
 		Endpoint: set.endpoint, Token: set.token, UserAgent: "terraform-provider-bunting/" + p.version,
-		RequestTimeout: set.requestTimeout, ChangeNote: set.changeNote, Policy: &set.policy,
+		RequestTimeout: set.requestTimeout, ChangeNote: set.changeNote, Policy: &set.policy, TLS: set.tls,
 	})
 	if err != nil {
 		refuseSettings(diags, set.token, "use the provider's settings", err)
@@ -159,6 +182,11 @@ func refuseSettings(diags *diag.Diagnostics, token, doing string, err error) {
 			at, from = path.Root("token"), " Here that is the setting token, or BUNTING_TOKEN, or a file named by "+tokenFileVariable+"."
 		case ofToken, e.Kind == client.Config && e.Op == "use the token":
 			at = path.Root("token")
+		case e.Kind == client.Config && strings.HasPrefix(e.Op, "use tls"):
+			at = path.Root("tls")
+			if _, part, found := strings.Cut(e.Op, "tls."); found {
+				at = at.AtName(part)
+			}
 		}
 	}
 	var told diag.Diagnostics

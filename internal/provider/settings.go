@@ -28,6 +28,7 @@ type providerModel struct {
 	ChangeNote     types.String `tfsdk:"change_note"`
 	RequestTimeout types.String `tfsdk:"request_timeout"`
 	Retry          types.Object `tfsdk:"retry"`
+	TLS            types.Object `tfsdk:"tls"`
 }
 
 // retryModel is the setting retry.
@@ -36,12 +37,21 @@ type retryModel struct {
 	RequestsPerSecond types.Float64 `tfsdk:"requests_per_second"`
 }
 
+// tlsModel is the setting tls.
+type tlsModel struct {
+	CA                types.String `tfsdk:"ca"`
+	ClientCertificate types.String `tfsdk:"client_certificate"`
+	ClientKey         types.String `tfsdk:"client_key"`
+	ServerName        types.String `tfsdk:"server_name"`
+}
+
 // settings are the provider's configuration with the environment variables in
 // the places that it leaves empty.
 type settings struct {
 	endpoint, token, environment, workspace, changeNote string
 	requestTimeout                                      time.Duration // 0: the client's default
 	policy                                              client.Policy
+	tls                                                 *client.TLS // nil: none is set
 	// awaits names the setting that is not known yet and without which the
 	// server cannot be asked; "" for none.
 	awaits string
@@ -81,7 +91,44 @@ func readSettings(ctx context.Context, m providerModel, lookup func(string) stri
 	}
 	s.requestTimeout = readTimeoutSetting(m.RequestTimeout, lookup("BUNTING_REQUEST_TIMEOUT"), diags)
 	s.policy = readRetrySetting(ctx, m.Retry, lookup, diags)
+	var unknown bool
+	if s.tls, unknown = readTLSSetting(ctx, m.TLS, lookup, diags); unknown && s.awaits == "" {
+		s.awaits = "tls"
+	}
 	return s
+}
+
+// readTLSSetting reads whom to trust and who we are; of the environment the names
+// of files. It is unknown while any part of it is.
+func readTLSSetting(ctx context.Context, configured types.Object, lookup func(string) string, diags *diag.Diagnostics) (set *client.TLS, unknown bool) {
+	var m tlsModel
+	if !isNothing(configured) {
+		diags.Append(configured.As(ctx, &m, basetypes.ObjectAsOptions{})...)
+	}
+	unknown = configured.IsUnknown()
+	read := func(name string, part types.String, variable string) string {
+		unknown = unknown || part.IsUnknown()
+		file := lookup(variable)
+		if !part.IsNull() || file == "" {
+			return part.ValueString()
+		}
+		text, err := os.ReadFile(file) //nolint:gosec // The user names the file.
+		if err != nil {
+			diags.AddAttributeError(path.Root("tls").AtName(name), "A file of tls cannot be read",
+				fmt.Sprintf("%s names a file that cannot be read: %v. Name a file in PEM form, or set tls.%s.", variable, err, name))
+		}
+		return string(text)
+	}
+	t := client.TLS{
+		CA:                read("ca", m.CA, "BUNTING_TLS_CA_FILE"),
+		ClientCertificate: read("client_certificate", m.ClientCertificate, "BUNTING_TLS_CLIENT_CERTIFICATE_FILE"),
+		ClientKey:         read("client_key", m.ClientKey, "BUNTING_TLS_CLIENT_KEY_FILE"),
+		ServerName:        setting(m.ServerName, lookup("BUNTING_TLS_SERVER_NAME")),
+	}
+	if unknown = unknown || m.ServerName.IsUnknown(); unknown || t == (client.TLS{}) {
+		return nil, unknown
+	}
+	return &t, false
 }
 
 // Bounds of the setting retry.

@@ -1,7 +1,11 @@
 package provider
 
 import (
+	"encoding/pem"
+	"maps"
 	"math/big"
+	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 
 	"github.com/hashicorp/terraform-plugin-framework/diag"
@@ -44,6 +48,26 @@ var settingsWording = []wordingCase{
 			s.hearOf(diags)
 		}
 	}},
+	{"tls that cannot be used", func(s *wordingScene) {
+		server := httptest.NewTLSServer(http.NotFoundHandler())
+		defer server.Close()
+		certificate := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
+		for _, tls := range []coreAttrs{
+			{"ca": cty.StringVal("ca.pem")},
+			{"client_certificate": cty.StringVal(certificate)},
+			{"client_key": cty.StringVal("ci.key")},
+			{"client_certificate": cty.StringVal("ci.pem"), "client_key": cty.StringVal("ci.key")},
+			{"client_certificate": cty.StringVal(certificate), "client_key": cty.StringVal("ci.key")},
+		} {
+			s.tls("https://flags.example.com", tls)
+		}
+		s.tls("http://flags.example.com", coreAttrs{"server_name": cty.StringVal("flags.test")})
+		var diags diag.Diagnostics
+		readSettings(s.Context(), providerModel{Endpoint: types.StringValue("https://flags.example.com")}, func(name string) string {
+			return map[string]string{"BUNTING_TLS_CA_FILE": filepath.Join(s.TempDir(), "ca.pem")}[name]
+		}, &diags)
+		s.hearOf(diags)
+	}},
 	{"a server of another environment", func(s *wordingScene) { s.provider("environment", "production") }},
 	{"an endpoint that is not known while planning", func(s *wordingScene) {
 		s.core.setting["endpoint"] = cty.UnknownVal(cty.String)
@@ -74,6 +98,19 @@ func (s *wordingScene) provider(setting, value string) {
 	if was == cty.NilVal {
 		delete(s.core.setting, setting)
 	}
+}
+
+// tls configures the provider with these parts of the setting tls.
+func (s *wordingScene) tls(endpoint string, parts coreAttrs) {
+	s.Helper()
+	whole := coreAttrs{}
+	for _, part := range []string{"ca", "client_certificate", "client_key", "server_name"} {
+		whole[part] = cty.NullVal(cty.String)
+	}
+	maps.Copy(whole, parts)
+	s.core.setting["tls"] = cty.ObjectVal(whole)
+	s.provider("endpoint", endpoint)
+	delete(s.core.setting, "tls")
 }
 
 var dataWording = []wordingCase{

@@ -18,7 +18,7 @@ import (
 var wordingSources = []string{
 	"*.go", "../flag/*.go",
 	"../client/call.go", "../client/client.go", "../client/endpoint.go", "../client/evaluate.go", "../client/handshake.go", "../client/read.go", "../client/snapshot.go", "../client/transport.go",
-	"../client/breaker.go", "../client/coalesce.go", "../client/retry.go", "../client/walk.go", "../client/write.go",
+	"../client/breaker.go", "../client/coalesce.go", "../client/retry.go", "../client/tls.go", "../client/walk.go", "../client/write.go",
 	"../store/refusal.go", "../store/flags.go", "../store/overrides.go", "../store/holds.go", "../store/judge.go", "../token/token.go", "../server/credential.go",
 }
 
