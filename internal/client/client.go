@@ -68,7 +68,7 @@ type Client struct {
 	evaluator pbflagsv1connect.FlagEvaluatorServiceClient
 
 	host      *host
-	handshake handshake
+	handshake fetched[*Server]
 
 	writes coalescer[flag.Change, verdict]
 
@@ -95,6 +95,7 @@ func New(o Options) (*Client, error) {
 	}
 	c := &Client{endpoint: endpoint, timeout: o.RequestTimeout, note: o.ChangeNote, token: o.Token, wrote: map[flag.Key]flag.Revision{}}
 	c.writes = coalescer[flag.Change, verdict]{send: c.applyAll, weigh: changeBytes, most: maxTripBytes, keep: true}
+	c.handshake.fetch = c.greet
 	policy := DefaultPolicy
 	if o.Policy != nil {
 		policy = *o.Policy

@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"fmt"
-	"sync"
 
 	buntingv1 "github.com/bunting-flags/terraform-provider-bunting/gen/bunting/v1"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
@@ -25,83 +24,22 @@ type Server struct {
 	Actor token.Actor
 }
 
-// handshake asks once for all callers: those who come while the question is
-// under way wait for its answer, and a failure is not remembered.
-type handshake struct {
-	mu       sync.Mutex
-	known    *Server
-	underway *question
-}
-
-// question is a handshake under way. It ends early when all who wait have left.
-type question struct {
-	done    chan struct{}
-	cancel  context.CancelFunc
-	waiting int
-	server  *Server
-	err     error
-}
-
 // Server gives the handshake: asked once, remembered when it succeeded, shared
 // by everybody who asks meanwhile. The error of a server of another protocol is
 // an *Error of the kind Incompatible that names both versions.
 func (c *Client) Server(ctx context.Context) (Server, error) {
-	const op = "greet the server"
-	if err := ctx.Err(); err != nil {
-		return Server{}, c.translate(ctx, ctx, op, err)
+	server, err := c.handshake.get(ctx)
+	if err != nil {
+		return Server{}, c.retold(ctx, greeting, err)
 	}
-	h := &c.handshake
-	h.mu.Lock()
-	if h.known != nil {
-		defer h.mu.Unlock()
-		return *h.known, nil
-	}
-	q := h.underway
-	if q == nil {
-		// The question belongs to nobody in particular, so nobody's leaving ends
-		// it for the others.
-		shared, cancel := context.WithCancel(context.WithoutCancel(ctx))
-		q = &question{done: make(chan struct{}), cancel: cancel}
-		h.underway = q
-		go func() {
-			defer cancel()
-			server, err := c.greet(shared, op)
-			h.mu.Lock()
-			defer h.mu.Unlock()
-			q.server, q.err = server, err
-			if err == nil {
-				h.known = server
-			}
-			if h.underway == q {
-				h.underway = nil
-			}
-			close(q.done)
-		}()
-	}
-	q.waiting++
-	h.mu.Unlock()
-
-	select {
-	case <-q.done:
-	case <-ctx.Done():
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		q.waiting--
-		if q.waiting == 0 {
-			if h.underway == q {
-				h.underway = nil
-			}
-			q.cancel()
-		}
-		return Server{}, c.translate(ctx, ctx, op, ctx.Err())
-	}
-	if q.err != nil {
-		return Server{}, q.err
-	}
-	return *q.server, nil
+	return *server, nil
 }
 
-func (c *Client) greet(ctx context.Context, op string) (*Server, error) {
+// greeting is what the handshake does, to go on from "cannot".
+const greeting = "greet the server"
+
+func (c *Client) greet(ctx context.Context) (*Server, error) {
+	const op = greeting
 	m, err := call(ctx, c, op, again, c.admin.GetServer, &buntingv1.GetServerRequest{})
 	if err != nil {
 		return nil, err
@@ -131,10 +69,8 @@ func (c *Client) greet(ctx context.Context, op string) (*Server, error) {
 
 // environment gives the server's environment where a handshake has told it.
 func (c *Client) environment() string {
-	c.handshake.mu.Lock()
-	defer c.handshake.mu.Unlock()
-	if c.handshake.known == nil {
-		return ""
+	if server, known := c.handshake.known(); known {
+		return server.Environment
 	}
-	return c.handshake.known.Environment
+	return ""
 }

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -30,110 +31,171 @@ const (
 // by many goroutines at once.
 type Walk struct {
 	client *Client
-	reads  coalescer[flag.Ref, *flag.Snapshot]
+	reads  coalescer[flag.Ref, reading]
+	whole  fetched[coverage]
 
-	mu     sync.Mutex
-	asked  int            // objects that were read one by one
-	whole  *flag.Snapshot // everything that the token covers; nil until it was worth reading
-	prefix flag.Key       // which whole covers
+	mu   sync.Mutex
+	read map[flag.Ref]*flag.Snapshot // what was read one by one, the newest of each
+}
+
+// reading is a snapshot that covers an object, or why there is none.
+type reading struct {
+	snapshot *flag.Snapshot
+	err      error
+}
+
+// coverage is everything that the token covers.
+type coverage struct {
+	*flag.Snapshot
+
+	prefix flag.Key // the token's
 }
 
 // NewWalk begins the reading of one operation. It sends nothing yet.
 func (c *Client) NewWalk() *Walk {
-	w := &Walk{client: c}
-	w.reads = coalescer[flag.Ref, *flag.Snapshot]{send: w.fetch, weigh: func(flag.Ref) int { return 1 }, most: mostRefs}
+	w := &Walk{client: c, read: map[flag.Ref]*flag.Snapshot{}}
+	w.reads = coalescer[flag.Ref, reading]{send: w.fetch, weigh: func(flag.Ref) int { return 1 }, most: mostRefs}
+	w.whole.fetch = w.readWhole
 	return w
 }
 
 // Flag is Client.Flag within the walk.
 func (w *Walk) Flag(ctx context.Context, key flag.Key) (*flag.Flag, []*flag.Hold, error) {
-	s, err := w.read(ctx, readingFlag(key), flag.FlagRef(key))
+	if s := w.known(flag.FlagRef(key)); s != nil {
+		return flagIn(s, key, nil)
+	}
+	s, err := w.ask(ctx, readingFlag(key), flag.FlagRef(key))
 	return flagIn(s, key, err)
 }
 
 // Holds is Client.Holds within the walk.
 func (w *Walk) Holds(ctx context.Context, key flag.Key) ([]*flag.Hold, error) {
-	s, err := w.read(ctx, readingHolds(key), flag.FlagRef(key))
+	if s := w.known(flag.FlagRef(key)); s != nil {
+		_, holds, err := flagIn(s, key, nil)
+		return holds, err
+	}
+	s, err := w.ask(ctx, readingHolds(key), flag.FlagRef(key))
 	_, holds, err := flagIn(s, key, err)
 	return holds, err
 }
 
 // Override is Client.Override within the walk.
 func (w *Walk) Override(ctx context.Context, key flag.Key, entity string) (*flag.Override, error) {
-	s, err := w.read(ctx, readingOverride(key, entity), flag.OverrideRef(key, entity))
+	ref := flag.OverrideRef(key, entity)
+	if s := w.known(ref); s != nil {
+		return s.Override(key, entity), nil
+	}
+	s, err := w.ask(ctx, readingOverride(key, entity), ref)
 	if err != nil {
 		return nil, err
 	}
 	return s.Override(key, entity), nil
 }
 
-// read gives a snapshot that covers the object.
-func (w *Walk) read(ctx context.Context, op string, ref flag.Ref) (*flag.Snapshot, error) {
-	if s := w.known(ref); s != nil {
-		return s, nil
+// ask gives a snapshot that covers the object, together with what others want.
+func (w *Walk) ask(ctx context.Context, op string, ref flag.Ref) (*flag.Snapshot, error) {
+	r, err := w.reads.ask(ctx, ref)
+	if err == nil {
+		err = r.err
 	}
-	s, err := w.reads.ask(ctx, ref)
-	return s, w.client.retold(ctx, op, err)
+	return r.snapshot, w.client.retold(ctx, op, err)
 }
 
-// known gives the whole where it covers the object and no write of ours has
-// changed it since; nil otherwise. So a whole that arrives late hides no write.
+// known gives a snapshot of this walk that covers the object and that no write of
+// ours has outdated; nil for none. So what arrives late hides no write.
 func (w *Walk) known(ref flag.Ref) *flag.Snapshot {
 	w.mu.Lock()
-	s, prefix := w.whole, w.prefix
+	s := w.read[ref]
 	w.mu.Unlock()
-	if s == nil || !ref.Key.Under(prefix) || w.client.wroteAfter(ref.Key, s.Revision) {
-		return nil
+	if s != nil && !w.client.wroteAfter(ref.Key, s.Revision) {
+		return s
 	}
-	return s
+	if all, has := w.whole.known(); has && ref.Key.Under(all.prefix) && !w.client.wroteAfter(ref.Key, all.Revision) {
+		return all.Snapshot
+	}
+	return nil
 }
 
-// fetch reads objects that were asked for together.
-func (w *Walk) fetch(ctx context.Context, refs []flag.Ref) ([]*flag.Snapshot, error) {
-	if err := w.readWhole(ctx, len(refs)); err != nil {
+// keep keeps what was read of the objects, but for what is known better.
+func (w *Walk) keep(s *flag.Snapshot, refs []flag.Ref) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, ref := range refs {
+		if had := w.read[ref]; had == nil || newer(s.Revision, had.Revision) {
+			w.read[ref] = s
+		}
+	}
+}
+
+// fetch reads objects that were asked for together. What is wrong with one is no
+// matter of the others: where the server refuses them all as one request, each is
+// read by itself.
+func (w *Walk) fetch(ctx context.Context, refs []flag.Ref) ([]reading, error) {
+	server, err := w.client.Server(ctx)
+	if err != nil {
 		return nil, err
 	}
-	answers := make([]*flag.Snapshot, len(refs))
+	if w.worthAll(server, len(refs)) {
+		if _, err := w.whole.get(ctx); err != nil {
+			return nil, err
+		}
+	}
+	readings := make([]reading, len(refs))
 	var rest []flag.Ref
 	for i, ref := range refs {
-		if answers[i] = w.known(ref); answers[i] == nil {
+		if readings[i].snapshot = w.known(ref); readings[i].snapshot == nil {
 			rest = append(rest, ref)
 		}
 	}
 	if len(rest) == 0 {
-		return answers, nil
+		return readings, nil
 	}
 	some, err := w.client.get(ctx, fmt.Sprintf("read %d objects", len(rest)), rest...)
+	if e, ok := errors.AsType[*Error](err); len(rest) > 1 && ok && (e.Kind == Denied || e.Kind == Invalid) {
+		return w.fetchEach(ctx, refs, readings), nil
+	}
 	if err != nil {
 		return nil, err
 	}
-	for i := range answers {
-		if answers[i] == nil {
-			answers[i] = some
+	w.keep(some, rest)
+	for i := range readings {
+		if readings[i].snapshot == nil {
+			readings[i].snapshot = some
 		}
 	}
-	return answers, nil
+	return readings, nil
 }
 
-// readWhole reads everything where that is worth it, once.
-func (w *Walk) readWhole(ctx context.Context, asking int) error {
-	server, err := w.client.Server(ctx)
-	if err != nil {
-		return err
+// fetchEach reads what is not yet read, one by one.
+func (w *Walk) fetchEach(ctx context.Context, refs []flag.Ref, readings []reading) []reading {
+	for i, ref := range refs {
+		if readings[i].snapshot != nil {
+			continue
+		}
+		s, err := w.client.get(ctx, "read an object", ref)
+		if readings[i] = (reading{s, err}); err == nil {
+			w.keep(s, []flag.Ref{ref})
+		}
 	}
-	w.mu.Lock()
-	w.asked += asking
-	worth := w.whole == nil && (server.SnapshotBytes <= wholeAtOnce || w.asked > fewRefs && server.SnapshotBytes <= wholeAtMost)
-	w.mu.Unlock()
-	if !worth {
-		return nil
-	}
-	whole, err := w.client.Snapshot(ctx, server.Actor.Prefix)
-	if err != nil {
-		return err
+	return readings
+}
+
+// worthAll reports whether everything is to be read for objects that are asked for.
+func (w *Walk) worthAll(server Server, asking int) bool {
+	if _, has := w.whole.known(); has {
+		return false
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.whole, w.prefix = whole, server.Actor.Prefix
-	return nil
+	return server.SnapshotBytes <= wholeAtOnce || len(w.read)+asking > fewRefs && server.SnapshotBytes <= wholeAtMost
+}
+
+// readWhole reads everything that the token covers.
+func (w *Walk) readWhole(ctx context.Context) (coverage, error) {
+	server, err := w.client.Server(ctx)
+	if err != nil {
+		return coverage{}, err
+	}
+	all, err := w.client.Snapshot(ctx, server.Actor.Prefix)
+	return coverage{all, server.Actor.Prefix}, err
 }

@@ -138,6 +138,7 @@ func (c *Client) apply(ctx context.Context, op string, how manner, batch Batch) 
 	}
 	m, err := call(ctx, c, op, how, c.admin.Apply, question)
 	if err != nil {
+		c.doubt(batch)
 		return flag.Revision{}, nil, err
 	}
 	if len(m.GetResults()) != len(batch.Changes) {
@@ -189,6 +190,18 @@ func (c *Client) remember(r flag.Revision, changes []flag.Change) {
 		if key := change.Ref.Key; newer(r, c.wrote[key]) {
 			c.wrote[key] = r
 		}
+	}
+}
+
+// doubt has what a batch was to change read anew: it is not known whether it did.
+func (c *Client) doubt(batch Batch) {
+	if batch.DryRun {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, change := range batch.Changes {
+		c.wrote[change.Ref.Key] = flag.Revision{} // of no store, so newer than all that was read
 	}
 }
 

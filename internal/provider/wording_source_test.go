@@ -59,7 +59,7 @@ var untold = map[string][]string{
 	"the provider asks otherwise":                              {"sent %d answers to %d questions", "attribute that JSON cannot hold", "read the override of ", "read the killed flags"},
 	"who removed an object is left out when it cannot be read": {"sent a stamp that cannot be read"},
 	"a validator's description, which nobody shows":            {"a duration of more than 0, like 30s"},
-	"names of calls, in logs":                                  {"write the flag ", "restore the flag ", "make the change"},
+	"names of calls, in logs":                                  {"write the flag ", "restore the flag ", "make the change", "greet the server", "read an object"},
 }
 
 // wordingText is a text of the sources.

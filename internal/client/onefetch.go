@@ -1,0 +1,118 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+)
+
+// fetched is what is fetched once for all who want it: who comes while the fetch
+// is under way waits for its answer, nobody's leaving ends it for the others, and
+// a failure is not kept.
+type fetched[T any] struct {
+	fetch func(ctx context.Context) (T, error)
+
+	mu       sync.Mutex
+	has      bool
+	value    T
+	underway *fetching[T]
+}
+
+// fetching is a fetch under way. It ends early when all who wait have left.
+type fetching[T any] struct {
+	done    chan struct{} // closed when value and err are set
+	cancel  context.CancelFunc
+	waiting int // guarded by fetched.mu
+	value   T
+	late    bool // its time ended before it did
+	err     error
+}
+
+// known gives what was fetched, if it was.
+func (f *fetched[T]) known() (value T, has bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.value, f.has
+}
+
+// get gives what was fetched, and fetches it first if need be. The error is that
+// of the fetch, or the context's when the caller gave up first.
+func (f *fetched[T]) get(ctx context.Context) (value T, err error) {
+	for {
+		if err = ctx.Err(); err != nil {
+			return value, err
+		}
+		now, has := f.join(ctx)
+		if has != nil {
+			return *has, nil
+		}
+		select {
+		case <-now.done:
+		case <-ctx.Done():
+			f.leave(now)
+			return value, ctx.Err()
+		}
+		// The fetch had the time of the one who began it, and this caller has more.
+		if !now.late || ctx.Err() != nil {
+			return now.value, now.err
+		}
+	}
+}
+
+// join has the caller wait for the fetch under way, or for a new one; has is not
+// nil where there is nothing to wait for.
+func (f *fetched[T]) join(ctx context.Context) (now *fetching[T], has *T) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.has {
+		return nil, &f.value
+	}
+	if f.underway == nil {
+		within, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		if end, limited := ctx.Deadline(); limited {
+			within, cancel = context.WithDeadline(within, end)
+		}
+		f.underway = &fetching[T]{done: make(chan struct{}), cancel: cancel}
+		go f.run(within, f.underway)
+	}
+	f.underway.waiting++
+	return f.underway, nil
+}
+
+func (f *fetched[T]) leave(now *fetching[T]) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if now.waiting--; now.waiting > 0 {
+		return
+	}
+	if f.underway == now {
+		f.underway = nil // who comes next begins anew
+	}
+	now.cancel()
+}
+
+func (f *fetched[T]) run(ctx context.Context, now *fetching[T]) {
+	value, err := f.tryFetch(ctx)
+	now.late = err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if now.value, now.err = value, err; err == nil && !f.has {
+		f.value, f.has = value, true
+	}
+	if f.underway == now {
+		f.underway = nil
+	}
+	close(now.done)
+	now.cancel()
+}
+
+// tryFetch keeps a panic from leaving everybody waiting for ever.
+func (f *fetched[T]) tryFetch(ctx context.Context) (value T, err error) {
+	defer func() {
+		if found := recover(); found != nil {
+			err = fmt.Errorf("a defect of this program stopped the call: %v", found)
+		}
+	}()
+	return f.fetch(ctx)
+}
