@@ -40,7 +40,7 @@ func (f *fetched[T]) known() (value T, has bool) {
 // of the fetch, or the context's when the caller gave up first.
 func (f *fetched[T]) get(ctx context.Context) (value T, err error) {
 	for {
-		if err = ctx.Err(); err != nil {
+		if err := ctx.Err(); err != nil {
 			return value, err
 		}
 		now, has := f.join(ctx)
@@ -74,7 +74,7 @@ func (f *fetched[T]) join(ctx context.Context) (now *fetching[T], has *T) {
 			within, cancel = context.WithDeadline(within, end)
 		}
 		f.underway = &fetching[T]{done: make(chan struct{}), cancel: cancel}
-		go f.run(within, f.underway)
+		go f.run(within, cancel, f.underway)
 	}
 	f.underway.waiting++
 	return f.underway, nil
@@ -83,7 +83,8 @@ func (f *fetched[T]) join(ctx context.Context) (now *fetching[T], has *T) {
 func (f *fetched[T]) leave(now *fetching[T]) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if now.waiting--; now.waiting > 0 {
+	now.waiting--
+	if now.waiting > 0 {
 		return
 	}
 	if f.underway == now {
@@ -92,7 +93,8 @@ func (f *fetched[T]) leave(now *fetching[T]) {
 	now.cancel()
 }
 
-func (f *fetched[T]) run(ctx context.Context, now *fetching[T]) {
+func (f *fetched[T]) run(ctx context.Context, cancel context.CancelFunc, now *fetching[T]) {
+	defer cancel()
 	value, err := f.tryFetch(ctx)
 	now.late = err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded)
 	f.mu.Lock()
@@ -104,7 +106,6 @@ func (f *fetched[T]) run(ctx context.Context, now *fetching[T]) {
 		f.underway = nil
 	}
 	close(now.done)
-	now.cancel()
 }
 
 // tryFetch keeps a panic from leaving everybody waiting for ever.

@@ -43,6 +43,9 @@ func (op operation) failed(diags *diag.Diagnostics, err error) {
 	add(p.Field, summary, detail, diags.AddAttributeError, diags.AddError)
 }
 
+// failed is operation.failed for what has no import block.
+func failed(diags *diag.Diagnostics, doing string, err error) { operation{doing: doing}.failed(diags, err) }
+
 // importBlock gives the block to paste, for an object that is not in state yet.
 func (op operation) importBlock() string {
 	if op.importID == "" {

@@ -339,17 +339,17 @@ func (r *flagResource) Read(ctx context.Context, req resource.ReadRequest, resp 
 	ctx, cancel := deadline(ctx, &resp.Diagnostics, state.Timeouts.Read, readTimeout)
 	defer cancel()
 	kept := loadRecord(ctx, req.Private, &resp.Diagnostics)
-	if resp.Diagnostics.HasError() {
+	resp.Diagnostics.Append(setIdentity(ctx, resp.Identity, flagIdentity{Key: state.Key})...)
+	if resp.Diagnostics.HasError() || r.session.lost() {
 		return
 	}
 	key := flag.Key(state.Key.ValueString())
 	f, holds, err := r.session.flag(ctx, key)
 	if err != nil {
-		operation{doing: fmt.Sprintf("read the flag %q", key)}.failed(&resp.Diagnostics, err)
+		r.session.unread(&resp.Diagnostics, fmt.Sprintf("read the flag %q", key), err)
 		return
 	}
 	r.session.see(flag.FlagRef(key))
-	resp.Diagnostics.Append(setIdentity(ctx, resp.Identity, flagIdentity{Key: state.Key})...)
 	if f == nil {
 		r.session.tellGone(ctx, &resp.Diagnostics, flag.FlagRef(key), kept)
 		resp.State.RemoveResource(ctx)

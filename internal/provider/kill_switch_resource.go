@@ -192,8 +192,11 @@ func (r *killSwitchResource) ModifyPlan(ctx context.Context, req resource.Modify
 		}
 	}
 	if req.Plan.Raw.IsNull() {
+		if r.session.lost() {
+			return
+		}
 		kept := r.session.planDestroy(ctx, req, resp, state.ref())
-		r.refuseEngaged(ctx, &resp.Diagnostics, &state, kept, "destroy")
+		r.refuseEngaged(ctx, &resp.Diagnostics, &state, kept, "destroy", r.session.unread)
 		return
 	}
 	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
@@ -203,8 +206,8 @@ func (r *killSwitchResource) ModifyPlan(ctx context.Context, req resource.Modify
 	if !plan.FlagKey.IsUnknown() && !plan.Holder.IsUnknown() {
 		r.session.claim(ctx, req, &resp.Diagnostics, plan.ref(), "holder")
 	}
-	if update && plan.ref() != state.ref() && !plan.FlagKey.IsUnknown() && !plan.Holder.IsUnknown() {
-		r.refuseEngaged(ctx, &resp.Diagnostics, &state, record{}, "replace")
+	if update && plan.ref() != state.ref() && !r.session.lost() && !plan.FlagKey.IsUnknown() && !plan.Holder.IsUnknown() {
+		r.refuseEngaged(ctx, &resp.Diagnostics, &state, record{}, "replace", r.session.unread)
 	}
 	if update && sameTime(plan.ExpiresAt, state.ExpiresAt) {
 		plan.ExpiresAt = state.ExpiresAt
@@ -243,15 +246,16 @@ func sameTime(a, b types.String) bool {
 
 // refuseEngaged refuses to destroy or replace a switch whose hold stands, with
 // the value that would be served again. What a replacement left over of a switch
-// may go: the hold is that of the switch that took its place.
-func (r *killSwitchResource) refuseEngaged(ctx context.Context, diags *diag.Diagnostics, state *killSwitchModel, kept record, doing string) {
+// may go: the hold is that of the switch that took its place. failed tells where
+// the flag cannot be read.
+func (r *killSwitchResource) refuseEngaged(ctx context.Context, diags *diag.Diagnostics, state *killSwitchModel, kept record, doing string, failed func(*diag.Diagnostics, string, error)) {
 	if !state.Engaged.ValueBool() || state.ReleaseOnDestroy.ValueBool() {
 		return
 	}
 	ref := state.ref()
 	f, holds, err := r.session.flag(ctx, ref.Key)
 	if err != nil {
-		operation{doing: doing + " the kill switch of flag " + fmt.Sprintf("%q", ref.Key)}.failed(diags, err)
+		failed(diags, doing+" the kill switch of flag "+fmt.Sprintf("%q", ref.Key), err)
 		return
 	}
 	own, others := split(holds, ref.ID)
@@ -350,16 +354,16 @@ func (r *killSwitchResource) Read(ctx context.Context, req resource.ReadRequest,
 	ctx, cancel := deadline(ctx, &resp.Diagnostics, state.Timeouts.Read, readTimeout)
 	defer cancel()
 	kept := loadRecord(ctx, req.Private, &resp.Diagnostics)
-	if resp.Diagnostics.HasError() {
+	resp.Diagnostics.Append(setIdentity(ctx, resp.Identity, state.identity())...)
+	if resp.Diagnostics.HasError() || r.session.lost() {
 		return
 	}
 	ref := state.ref()
 	holds, err := r.session.holds(ctx, ref.Key)
 	if err != nil {
-		operation{doing: "read " + state.name()}.failed(&resp.Diagnostics, err)
+		r.session.unread(&resp.Diagnostics, "read "+state.name(), err)
 		return
 	}
-	resp.Diagnostics.Append(setIdentity(ctx, resp.Identity, state.identity())...)
 	own, _ := split(holds, ref.ID)
 	imported := state.Engaged.IsNull()
 	if own == nil && imported {
@@ -463,7 +467,7 @@ func (r *killSwitchResource) Delete(ctx context.Context, req resource.DeleteRequ
 	if resp.Diagnostics.HasError() || !state.Engaged.ValueBool() {
 		return
 	}
-	r.refuseEngaged(ctx, &resp.Diagnostics, &state, kept, "destroy")
+	r.refuseEngaged(ctx, &resp.Diagnostics, &state, kept, "destroy", failed)
 	if resp.Diagnostics.HasError() {
 		return
 	}

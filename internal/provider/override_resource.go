@@ -228,17 +228,17 @@ func (r *overrideResource) Read(ctx context.Context, req resource.ReadRequest, r
 	ctx, cancel := deadline(ctx, &resp.Diagnostics, state.Timeouts.Read, readTimeout)
 	defer cancel()
 	kept := loadRecord(ctx, req.Private, &resp.Diagnostics)
-	if resp.Diagnostics.HasError() {
+	resp.Diagnostics.Append(setIdentity(ctx, resp.Identity, state.identity())...)
+	if resp.Diagnostics.HasError() || r.session.lost() {
 		return
 	}
 	ref := state.ref()
-	doing := operation{doing: "read " + state.name()}
+	doing := "read " + state.name()
 	o, err := r.session.override(ctx, ref.Key, ref.ID)
 	if err != nil {
-		doing.failed(&resp.Diagnostics, err)
+		r.session.unread(&resp.Diagnostics, doing, err)
 		return
 	}
-	resp.Diagnostics.Append(setIdentity(ctx, resp.Identity, state.identity())...)
 	if o == nil {
 		r.session.tellGone(ctx, &resp.Diagnostics, ref, kept)
 		resp.State.RemoveResource(ctx)
@@ -250,13 +250,13 @@ func (r *overrideResource) Read(ctx context.Context, req resource.ReadRequest, r
 	}
 	f, _, err := r.session.flag(ctx, ref.Key)
 	if err != nil {
-		doing.failed(&resp.Diagnostics, err)
+		r.session.unread(&resp.Diagnostics, doing, err)
 		return
 	}
 	before := state.Value
 	kept.PassedOver = false
 	if state.Value, err = show(ctx, state.Value, o.Value); err != nil {
-		doing.failed(&resp.Diagnostics, err)
+		r.session.unread(&resp.Diagnostics, doing, err)
 		return
 	}
 	tellChange(&resp.Diagnostics, kept, o, !state.Value.Equal(before))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/hashicorp/terraform-plugin-framework/datasource"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
@@ -23,8 +24,9 @@ type session struct {
 	walk      *client.Walk // what is read, within this walk
 	token     string       // to keep it out of the log
 	workspace string
-	storeID   string // the server's, as it was greeted
-	awaits    string // the setting without which there is no client yet
+	storeID   string      // the server's, as it was greeted
+	awaits    string      // the setting without which there is no client yet
+	dead      atomic.Bool // a Read has told that the server does not answer
 
 	mu      sync.Mutex
 	seen    map[flag.Ref]bool        // read by a resource in this walk
