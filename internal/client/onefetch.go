@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 )
 
 // fetched is what is fetched once for all who want it: who comes while the fetch
@@ -25,7 +26,8 @@ type fetching[T any] struct {
 	cancel  context.CancelFunc
 	waiting int // guarded by fetched.mu
 	value   T
-	late    bool // its time ended before it did
+	end     time.Time // of its time; zero: none
+	late    bool      // its time ended before it did
 	err     error
 }
 
@@ -54,7 +56,7 @@ func (f *fetched[T]) get(ctx context.Context) (value T, err error) {
 			return value, ctx.Err()
 		}
 		// The fetch had the time of the one who began it, and this caller has more.
-		if !now.late || ctx.Err() != nil {
+		if end, limited := ctx.Deadline(); !now.late || limited && !end.After(now.end) {
 			return now.value, now.err
 		}
 	}
@@ -70,10 +72,11 @@ func (f *fetched[T]) join(ctx context.Context) (now *fetching[T], has *T) {
 	}
 	if f.underway == nil {
 		within, cancel := context.WithCancel(context.WithoutCancel(ctx))
-		if end, limited := ctx.Deadline(); limited {
+		end, limited := ctx.Deadline()
+		if limited {
 			within, cancel = context.WithDeadline(within, end)
 		}
-		f.underway = &fetching[T]{done: make(chan struct{}), cancel: cancel}
+		f.underway = &fetching[T]{done: make(chan struct{}), cancel: cancel, end: end}
 		go f.run(within, cancel, f.underway)
 	}
 	f.underway.waiting++

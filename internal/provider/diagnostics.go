@@ -44,7 +44,9 @@ func (op operation) failed(diags *diag.Diagnostics, err error) {
 }
 
 // failed is operation.failed for what has no import block.
-func failed(diags *diag.Diagnostics, doing string, err error) { operation{doing: doing}.failed(diags, err) }
+func failed(diags *diag.Diagnostics, doing string, err error) {
+	operation{doing: doing}.failed(diags, err)
+}
 
 // importBlock gives the block to paste, for an object that is not in state yet.
 func (op operation) importBlock() string {
