@@ -27,7 +27,7 @@ type Evaluation struct {
 // Evaluate asks what a flag is for a caller. An unknown flag is an answer
 // (ErrorCode), not an error.
 func (c *Client) Evaluate(ctx context.Context, q Question) (Evaluation, error) {
-	op := "evaluate " + quoted(q.Key)
+	op := evaluating(q.Key)
 	entity, attributes, err := wire.FromContext(q.Caller)
 	if err != nil {
 		return Evaluation{}, c.unwritable(op, err)
@@ -85,6 +85,9 @@ func (c *Client) evaluation(op string, asked flag.Key, m *pbflagsv1.EvaluateResp
 	}
 	return Evaluation{Answer: answer, Revision: revision}, nil
 }
+
+// evaluating says what is asked, to read on from "cannot".
+func evaluating(key flag.Key) string { return "evaluate " + quoted(key) }
 
 func (c *Client) atLeast(minimum flag.Revision) flag.Revision {
 	if minimum == (flag.Revision{}) {

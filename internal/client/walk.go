@@ -36,6 +36,9 @@ type Walk struct {
 
 	mu   sync.Mutex
 	read map[flag.Ref]*flag.Snapshot // what was read one by one, the newest of each
+
+	answers  map[string]*evaluations // by entity
+	answered int                     // answers for all flags that were asked for
 }
 
 // reading is a snapshot that covers an object, or why there is none.
@@ -53,7 +56,7 @@ type coverage struct {
 
 // NewWalk begins the reading of one operation. It sends nothing yet.
 func (c *Client) NewWalk() *Walk {
-	w := &Walk{client: c, read: map[flag.Ref]*flag.Snapshot{}}
+	w := &Walk{client: c, read: map[flag.Ref]*flag.Snapshot{}, answers: map[string]*evaluations{}}
 	w.reads = coalescer[flag.Ref, reading]{send: w.fetch, weigh: func(flag.Ref) int { return 1 }, most: mostRefs}
 	w.whole.fetch = w.readWhole
 	return w

@@ -218,6 +218,12 @@ func (c *Client) wroteAfter(key flag.Key, r flag.Revision) bool {
 	return ever && newer(wrote, r)
 }
 
+// wroteSince reports whether a write of ours changed anything after the revision.
+func (c *Client) wroteSince(r flag.Revision) bool {
+	written := c.lastWritten()
+	return written != (flag.Revision{}) && newer(written, r)
+}
+
 func (c *Client) lastWritten() flag.Revision {
 	c.mu.Lock()
 	defer c.mu.Unlock()

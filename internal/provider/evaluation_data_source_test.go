@@ -3,6 +3,7 @@ package provider
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"maps"
 	"net/http"
@@ -23,6 +24,7 @@ import (
 	"github.com/bunting-flags/terraform-provider-bunting/buntingtest"
 	buntingv1 "github.com/bunting-flags/terraform-provider-bunting/gen/bunting/v1"
 	pbflagsv1 "github.com/bunting-flags/terraform-provider-bunting/gen/pbflags/v1"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/client"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
 )
 
@@ -223,7 +225,7 @@ func TestReadAfterApplyIsNeverOlder(t *testing.T) {
 	proxy := newFaultyProxy(t, server)
 	var mu sync.Mutex
 	produced := &buntingv1.Revision{} // by the last write
-	var asked []*pbflagsv1.EvaluateRequest
+	var asked []*pbflagsv1.BulkEvaluateRequest
 	proxy.fails("", func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
@@ -239,8 +241,8 @@ func TestReadAfterApplyIsNeverOlder(t *testing.T) {
 			applied := &buntingv1.ApplyResponse{}
 			err = proto.Unmarshal(answer.Body.Bytes(), applied)
 			produced = applied.GetRevision()
-		case "Evaluate":
-			question := &pbflagsv1.EvaluateRequest{}
+		case "BulkEvaluate":
+			question := &pbflagsv1.BulkEvaluateRequest{}
 			err = proto.Unmarshal(body, question)
 			asked = append(asked, question)
 		}
@@ -310,6 +312,34 @@ func TestEvaluationOfALiteralKey(t *testing.T) {
 			c.applies().must(t)
 			c.unchanged()
 		})
+	}
+}
+
+// The evaluations of a walk travel in one request for each entity.
+func TestEvaluationsTravelTogether(t *testing.T) {
+	t.Parallel()
+	server := buntingtest.Start(t)
+	var changes []flag.Change
+	for i := range 120 {
+		changes = append(changes, flag.Put(boolFlag(fmt.Sprintf("f/%d", i))))
+	}
+	if _, err := newClient(t, server, server.AdminToken).Apply(t.Context(), client.Batch{Changes: changes}); err != nil {
+		t.Fatal(err)
+	}
+	proxy := newFaultyProxy(t, server)
+	c := newCLI(t, proxy.URL, server.Token(t, "evaluate"))
+	c.config(`
+data "bunting_evaluation" "e" {
+  count     = 120
+  flag_key  = "f/${count.index}"
+  entity_id = ["u", "v", "w"][count.index % 3]
+}
+output "on" { value = length([for e in data.bunting_evaluation.e : e if e.value]) }`)
+	c.plans("-out=saved.plan").must(t)
+	proxy.mu.Lock()
+	defer proxy.mu.Unlock()
+	if want := map[string]int{"GetServer": 1, "BulkEvaluate": 3}; !maps.Equal(proxy.requests, want) {
+		t.Errorf("requests %v, want %v", proxy.requests, want)
 	}
 }
 

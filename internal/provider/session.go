@@ -93,11 +93,10 @@ func (s *session) server(ctx context.Context) (client.Server, string, error) {
 // evaluate asks what a flag is for a caller, never at a revision older than
 // what this process has written.
 func (s *session) evaluate(ctx context.Context, q client.Question) (client.Evaluation, error) {
-	c, err := s.ready(fmt.Sprintf("evaluate %q", q.Key))
-	if err != nil {
+	if _, err := s.ready(fmt.Sprintf("evaluate %q", q.Key)); err != nil {
 		return client.Evaluation{}, err
 	}
-	return c.Evaluate(ctx, q)
+	return s.walk.Evaluate(ctx, q)
 }
 
 // removedBy says who removed an object that is gone; nil where that is not known.
