@@ -73,13 +73,8 @@ func (w *Walk) EvaluateUnder(ctx context.Context, prefix flag.Key, entity string
 	if prefix != "" {
 		op = "evaluate the flags under " + quoted(prefix)
 	}
-	server, err := w.client.Server(ctx)
-	if err != nil {
-		return nil, w.client.retold(ctx, op, err)
-	}
-	if covered := server.Actor.Prefix; !prefix.Under(covered) {
-		return nil, &Error{Kind: Denied, Op: op, Endpoint: w.client.endpoint, Message: "the token " + quoted(server.Actor.Name) + " covers only the flags under " +
-			quoted(covered) + ", so which others there are is not known. Name that prefix, or use a token that covers more."}
+	if _, err := w.covered(ctx, op, prefix); err != nil {
+		return nil, err
 	}
 	a := w.answersFor(entity)
 	if _, err := a.asking.ask(ctx, everything); err != nil {

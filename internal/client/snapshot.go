@@ -19,10 +19,7 @@ import (
 // is whole, proven by count and checksum, or an error: what it lacks under the
 // prefix does not exist. The environment is set where a handshake has told it.
 func (c *Client) Snapshot(ctx context.Context, prefix flag.Key) (*flag.Snapshot, error) {
-	op := "read all flags"
-	if prefix != "" {
-		op = "read the flags under " + quoted(prefix)
-	}
+	op := readingSnapshot(prefix)
 	var s snapshotReader
 	err := c.repeat(ctx, op, true, func() (err error) {
 		s, err = c.stream(ctx, op, prefix)
@@ -32,6 +29,14 @@ func (c *Client) Snapshot(ctx context.Context, prefix flag.Key) (*flag.Snapshot,
 		return nil, err
 	}
 	return flag.NewSnapshot(c.environment(), s.revision).With(s.revision, slices.Values(s.edits)), nil
+}
+
+// readingSnapshot says what is read, to read on from "cannot".
+func readingSnapshot(prefix flag.Key) string {
+	if prefix == "" {
+		return "read all flags"
+	}
+	return "read the flags under " + quoted(prefix)
 }
 
 // stream makes one attempt at reading a snapshot. Silence is limited, the

@@ -220,8 +220,14 @@ func (c *Client) wroteAfter(key flag.Key, r flag.Revision) bool {
 
 // wroteSince reports whether a write of ours changed anything after the revision.
 func (c *Client) wroteSince(r flag.Revision) bool {
-	written := c.lastWritten()
-	return written != (flag.Revision{}) && newer(written, r)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, wrote := range c.wrote {
+		if newer(wrote, r) {
+			return true
+		}
+	}
+	return false
 }
 
 func (c *Client) lastWritten() flag.Revision {
