@@ -65,6 +65,35 @@ func (w *Walk) Evaluate(ctx context.Context, q Question) (Evaluation, error) {
 	return w.client.Evaluate(ctx, q)
 }
 
+// EvaluateFlags is Evaluate for several flags, in the order asked.
+func (w *Walk) EvaluateFlags(ctx context.Context, keys []flag.Key, entity string) ([]Evaluation, error) {
+	const op = "evaluate flags"
+	server, err := w.client.Server(ctx)
+	if err != nil {
+		return nil, w.client.retold(ctx, op, err)
+	}
+	for i, key := range keys {
+		// The first brings the others where there are not too many flags for that,
+		// and what the token does not cover is refused by its name.
+		if i > 0 && key.Under(server.Actor.Prefix) {
+			continue
+		}
+		if _, err := w.Evaluate(ctx, Question{Key: key, Caller: flag.Context{TargetingKey: entity}}); err != nil {
+			return nil, err
+		}
+	}
+	a := w.answersFor(entity)
+	list := make([]Evaluation, 0, len(keys))
+	for some := range slices.Chunk(keys, mostRefs) {
+		got, err := a.fetch(ctx, some)
+		if err != nil {
+			return nil, w.client.retold(ctx, op, err)
+		}
+		list = append(list, got...)
+	}
+	return list, nil
+}
+
 // EvaluateUnder evaluates for the entity every flag that the server knows under
 // the prefix, archived ones too, in key order, at no revision older than our
 // own writes. A token that does not cover the prefix gets an error.

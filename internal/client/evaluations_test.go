@@ -278,6 +278,40 @@ func TestEvaluationsOfALargeServer(t *testing.T) {
 	}
 }
 
+// Several flags cost as little as they do one by one.
+func TestEvaluateFlags(t *testing.T) {
+	s, asked := bulk(allFlagsAtMost + 1)
+	var keys []flag.Key
+	for i := range 2001 {
+		keys = append(keys, flag.Key(fmt.Sprintf("f%d", i)))
+	}
+	got, err := s.start(t).NewWalk().EvaluateFlags(t.Context(), keys, "u")
+	if err != nil || len(got) != len(keys) || got[2000].Key != "f2000" || len(asked()) != 4 {
+		t.Errorf("%d answers in %d requests, %v", len(got), len(asked()), err)
+	}
+
+	server := buntingtest.Start(t)
+	c, _ := gated(t, server, server.AdminToken)
+	fill(t, c, 20, 0)
+	c, g := gated(t, server, server.NamedToken(t, "team", "f", "evaluate"))
+	w := c.NewWalk()
+	got, err = w.EvaluateFlags(t.Context(), []flag.Key{"f/3", "missing", "f/missing", "f/3"}, "u")
+	if !isKind(err, Denied) || got != nil {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	got, err = w.EvaluateFlags(t.Context(), []flag.Key{"f/3", "f/missing", "f/3"}, "u")
+	if err != nil || len(got) != 3 || got[0].Source != flag.SourceGlobal || got[1].ErrorCode != flag.ErrorFlagNotFound || got[2] != got[0] {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	if got := g.calls(); !slices.Equal(got, []string{"GetServer", "BulkEvaluate", "Evaluate"}) {
+		t.Errorf("requests %q", got)
+	}
+	server.Stop()
+	if _, err := w.EvaluateFlags(t.Context(), []flag.Key{"f/3"}, "v"); !isKind(err, Unavailable) {
+		t.Errorf("got %v", err)
+	}
+}
+
 // Many entities are not each answered for all flags.
 func TestEvaluationsOfManyEntities(t *testing.T) {
 	s, asked := bulk(allFlagsAtMost)

@@ -36,6 +36,9 @@ type evaluationModel struct {
 	Stale      types.Bool    `tfsdk:"stale"`
 }
 
+// allowStaleDescription describes allow_stale, wherever there is one.
+const allowStaleDescription = "Whether an answer is taken that the server gives from what it knew last, while it does not hear its source of truth. `false` by default: such an answer is an error."
+
 // Metadata names the data source.
 func (d *evaluationDataSource) Metadata(_ context.Context, _ datasource.MetadataRequest, resp *datasource.MetadataResponse) {
 	resp.TypeName = "bunting_evaluation"
@@ -63,7 +66,7 @@ func (d *evaluationDataSource) Schema(_ context.Context, _ datasource.SchemaRequ
 				Optional:            true,
 			},
 			"allow_stale": schema.BoolAttribute{
-				MarkdownDescription: "Whether an answer is taken that the server gives from what it knew last, while it does not hear its source of truth. `false` by default: such an answer is an error.",
+				MarkdownDescription: allowStaleDescription,
 				Optional:            true,
 			},
 			"value": schema.DynamicAttribute{
@@ -114,7 +117,9 @@ func (d *evaluationDataSource) Read(ctx context.Context, req datasource.ReadRequ
 		operation{doing: fmt.Sprintf("evaluate the flag %q", key)}.failed(&resp.Diagnostics, err)
 		return
 	}
-	tellStale(&resp.Diagnostics, answer.Answer, m.AllowStale.ValueBool())
+	if answer.Stale {
+		tellStale(&resp.Diagnostics, fmt.Sprintf("The answer for flag %q is stale", key), m.AllowStale.ValueBool())
+	}
 	if resp.Diagnostics.HasError() {
 		return
 	}
@@ -142,8 +147,7 @@ func (m *evaluationModel) take(ctx context.Context, answer flag.Answer, diags *d
 	case answer.ErrorCode == flag.ErrorFlagNotFound:
 		m.Value = m.Default
 	case answer.ErrorCode != "" || answer.Value.IsZero():
-		diags.AddAttributeError(path.Root("flag_key"), fmt.Sprintf("Flag %q has no value", answer.Key),
-			fmt.Sprintf("The server answered with the error %q. Its log says more.", answer.ErrorCode))
+		tellNoValue(diags, answer)
 	case !otherwise.absent() && !m.fits(answer, otherwise, diags):
 	default:
 		if m.Value, err = read(ctx, answer.Value.JSON()); err != nil {
@@ -161,12 +165,13 @@ func (m *evaluationModel) fits(answer flag.Answer, otherwise writing, diags *dia
 	return true
 }
 
-// tellStale refuses a stale answer, or tells of it where it is allowed.
-func tellStale(diags *diag.Diagnostics, answer flag.Answer, allowed bool) {
-	if !answer.Stale {
-		return
-	}
-	summary := fmt.Sprintf("The answer for flag %q is stale", answer.Key)
+// tellNoValue tells of an answer that is neither a value nor that there is no flag.
+func tellNoValue(diags *diag.Diagnostics, answer flag.Answer) {
+	diags.AddError(fmt.Sprintf("Flag %q has no value", answer.Key), fmt.Sprintf("The server answered with the error %q. Its log says more.", answer.ErrorCode))
+}
+
+// tellStale refuses stale answers, or tells of them where they are allowed.
+func tellStale(diags *diag.Diagnostics, summary string, allowed bool) {
 	const found = "The server does not hear its source of truth and answered from what it knew last."
 	if allowed {
 		diags.AddWarning(summary, found+" It is taken, because allow_stale is true.")

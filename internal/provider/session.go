@@ -99,6 +99,40 @@ func (s *session) evaluate(ctx context.Context, q client.Question) (client.Evalu
 	return s.walk.Evaluate(ctx, q)
 }
 
+// evaluateFlags asks what several flags are for an entity, in the order asked.
+func (s *session) evaluateFlags(ctx context.Context, keys []flag.Key, entity string) ([]client.Evaluation, error) {
+	if _, err := s.ready("evaluate flags"); err != nil {
+		return nil, err
+	}
+	return s.walk.EvaluateFlags(ctx, keys, entity)
+}
+
+// evaluateUnder asks what every flag under the prefix is for an entity.
+func (s *session) evaluateUnder(ctx context.Context, prefix flag.Key, entity string) ([]client.Evaluation, error) {
+	if _, err := s.ready(fmt.Sprintf("evaluate the flags under %q", prefix)); err != nil {
+		return nil, err
+	}
+	return s.walk.EvaluateUnder(ctx, prefix, entity)
+}
+
+// definitions gives the definitions under the prefix, which is nil for whatever
+// the token covers, and the prefix.
+func (s *session) definitions(ctx context.Context, prefix *flag.Key) (*flag.Snapshot, flag.Key, error) {
+	c, err := s.ready("read all flags")
+	if err != nil {
+		return nil, "", err
+	}
+	if prefix == nil {
+		server, err := c.Server(ctx)
+		if err != nil {
+			return nil, "", err
+		}
+		prefix = &server.Actor.Prefix
+	}
+	definitions, err := s.walk.Definitions(ctx, *prefix)
+	return definitions, *prefix, err
+}
+
 // removedBy says who removed an object that is gone; nil where that is not known.
 // Not to know is no error: that the object is gone is known without it.
 func (s *session) removedBy(ctx context.Context, ref flag.Ref) *flag.Stamp {
