@@ -267,7 +267,7 @@ func (m *evaluationsModel) take(ctx context.Context, answers []client.Evaluation
 
 // tellMissing tells of flags that are named and not there.
 func tellMissing(diags *diag.Diagnostics, keys []flag.Key) {
-	summary, found := fmt.Sprintf("There are no flags %s", quotedList(keys)), "the server has no such flags"
+	summary, found := "There are no flags "+quotedList(keys), "the server has no such flags"
 	if len(keys) == 1 {
 		summary, found = fmt.Sprintf("There is no flag %q", keys[0]), "the server has no such flag"
 	}

@@ -110,18 +110,25 @@ func (d *flagDataSource) Read(ctx context.Context, req datasource.ReadRequest, r
 			"key is %q, but the server has no such flag. A flag of this configuration is read from its resource, bunting_flag.NAME; for any other check the key and the provider's endpoint.", key))
 		return
 	}
-	declared := flagModel{Key: m.Key}
-	if err := declared.show(ctx, f, holds); err != nil {
+	if m, err = describe(ctx, f, holds); err != nil {
 		doing.failed(&resp.Diagnostics, err)
 		return
 	}
+	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
+}
+
+// describe gives the definition of a flag and who holds it killed.
+func describe(ctx context.Context, f *flag.Flag, holds []*flag.Hold) (flagDataModel, error) {
+	var declared flagModel
+	if err := declared.show(ctx, f, holds); err != nil {
+		return flagDataModel{}, err
+	}
 	_, holders := split(holds, "")
-	m = flagDataModel{
+	return flagDataModel{
 		Key: declared.Key, ID: declared.ID, Type: declared.Type, DefaultValue: declared.DefaultValue, Value: declared.Value,
 		Enabled: declared.Enabled, Layer: declared.Layer, AllowedValues: declared.AllowedValues, Description: declared.Description,
 		Owner: declared.Owner, Tags: declared.Tags, Archived: types.BoolValue(f.Archived()), Killed: declared.Killed, Holders: stringList(holders),
 		Revision: types.Int64Value(f.Changed.Revision), ChangedBy: types.StringValue(f.Changed.Actor),
 		ChangedAt: types.StringValue(f.Changed.Time.UTC().Format(time.RFC3339)),
-	}
-	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
+	}, nil
 }

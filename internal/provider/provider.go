@@ -211,5 +211,5 @@ func (p *buntingProvider) Resources(context.Context) []func() resource.Resource 
 
 // DataSources lists the data sources.
 func (p *buntingProvider) DataSources(context.Context) []func() datasource.DataSource {
-	return []func() datasource.DataSource{NewEvaluationDataSource, NewEvaluationsDataSource, NewFlagDataSource, NewServerDataSource}
+	return []func() datasource.DataSource{NewEvaluationDataSource, NewEvaluationsDataSource, NewFlagDataSource, NewFlagsDataSource, NewServerDataSource}
 }
