@@ -214,7 +214,7 @@ func (a *evaluations) wantsAll(ctx context.Context, lacking []flag.Key) (bool, e
 	a.named += len(lacking)
 	worth := a.all == (flag.Revision{}) || a.named > a.enough
 	a.mu.Unlock()
-	if !worth || server.Flags > allFlagsAtMost || server.SnapshotBytes > wholeAtMost || !a.walk.mayAnswer(int(server.Flags)) {
+	if !worth || server.EvaluatorOnly || server.Flags > allFlagsAtMost || server.SnapshotBytes > wholeAtMost || !a.walk.mayAnswer(int(server.Flags)) {
 		return false, nil
 	}
 	return true, nil

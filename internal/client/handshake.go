@@ -22,6 +22,9 @@ type Server struct {
 	// Actor is the caller as the server knows it: the token's name, scopes and
 	// key prefix.
 	Actor token.Actor
+	// EvaluatorOnly says that the server has only FlagEvaluatorService: nothing of
+	// the above is known, and only evaluations can be asked for.
+	EvaluatorOnly bool
 }
 
 // Server gives the handshake: asked once, remembered when it succeeded, shared
@@ -42,7 +45,7 @@ func (c *Client) greet(ctx context.Context) (*Server, error) {
 	const op = greeting
 	m, err := call(ctx, c, op, again, c.admin.GetServer, &buntingv1.GetServerRequest{})
 	if err != nil {
-		return nil, err
+		return c.greetEvaluator(ctx, op, err)
 	}
 	if m.GetProtocol() == 0 {
 		return nil, c.broken(op, "did not say which version of the protocol it speaks")

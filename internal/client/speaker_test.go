@@ -26,6 +26,7 @@ type speaker struct {
 	list     func(*connect.ServerStream[buntingv1.GetSnapshotResponse]) error
 	answer   func(*pbflagsv1.EvaluateRequest) (*pbflagsv1.EvaluateResponse, error)
 	answers  func(*pbflagsv1.BulkEvaluateRequest) (*pbflagsv1.BulkEvaluateResponse, error)
+	health   func(*pbflagsv1.HealthRequest) (*pbflagsv1.HealthResponse, error)
 
 	connections atomic.Int64
 }
@@ -64,6 +65,10 @@ func (s *speaker) Evaluate(_ context.Context, r *connect.Request[pbflagsv1.Evalu
 
 func (s *speaker) BulkEvaluate(_ context.Context, r *connect.Request[pbflagsv1.BulkEvaluateRequest]) (*connect.Response[pbflagsv1.BulkEvaluateResponse], error) {
 	return wrap(s.answers, r)
+}
+
+func (s *speaker) Health(_ context.Context, r *connect.Request[pbflagsv1.HealthRequest]) (*connect.Response[pbflagsv1.HealthResponse], error) {
+	return wrap(s.health, r)
 }
 
 // start starts the speaker under a path prefix, as behind a proxy, and gives a

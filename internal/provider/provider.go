@@ -129,7 +129,9 @@ func (p *buntingProvider) Configure(ctx context.Context, req provider.ConfigureR
 	s := newSession()
 	s.workspace, s.token, s.awaits = set.workspace, set.token, set.awaits
 	if s.awaits == "" {
-		s.client, s.storeID = p.greet(ctx, set, &resp.Diagnostics)
+		var server client.Server
+		s.client, server = p.greet(ctx, set, &resp.Diagnostics)
+		s.storeID, s.evaluatorOnly = server.Revision.StoreID, server.EvaluatorOnly
 		if s.client != nil {
 			s.walk = s.client.NewWalk()
 		}
@@ -142,15 +144,15 @@ func (p *buntingProvider) Configure(ctx context.Context, req provider.ConfigureR
 	resp.ResourceData, resp.DataSourceData = s, s
 }
 
-// greet makes the client and asks the server who it is, and which store it has.
-func (p *buntingProvider) greet(ctx context.Context, set settings, diags *diag.Diagnostics) (c *client.Client, storeID string) {
+// greet makes the client and asks the server who it is.
+func (p *buntingProvider) greet(ctx context.Context, set settings, diags *diag.Diagnostics) (*client.Client, client.Server) {
 	c, err := client.New(client.Options{
 		Endpoint: set.endpoint, Token: set.token, UserAgent: "terraform-provider-bunting/" + p.version,
 		RequestTimeout: set.requestTimeout, ChangeNote: set.changeNote, Policy: &set.policy, TLS: set.tls,
 	})
 	if err != nil {
 		refuseSettings(diags, set.token, "use the provider's settings", err)
-		return nil, ""
+		return nil, client.Server{}
 	}
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
@@ -158,14 +160,17 @@ func (p *buntingProvider) greet(ctx context.Context, set settings, diags *diag.D
 	switch {
 	case err != nil:
 		refuseSettings(diags, set.token, "greet the flag server", err)
+	case set.environment != "" && server.EvaluatorOnly:
+		diags.AddAttributeError(path.Root("environment"), "The flag server does not tell its environment",
+			fmt.Sprintf("environment is %q, but the server at %s has only the evaluator service, which does not tell what environment it is. Nothing was read. Leave environment out, or correct endpoint.", set.environment, c.Endpoint()))
 	case set.environment != "" && server.Environment != set.environment:
 		diags.AddAttributeError(path.Root("environment"), "The flag server is of another environment",
 			fmt.Sprintf("environment is %q, but the server at %s is of the environment %q. Nothing was read or written. Correct endpoint or environment.", set.environment, c.Endpoint(), server.Environment))
 	default:
-		return c, server.Revision.StoreID
+		return c, server
 	}
 	c.Close()
-	return nil, ""
+	return nil, client.Server{}
 }
 
 // refuseSettings tells of settings that do not lead to a flag server.

@@ -27,6 +27,8 @@ type session struct {
 	storeID   string      // the server's, as it was greeted
 	awaits    string      // the setting without which there is no client yet
 	dead      atomic.Bool // a Read has told that the server does not answer
+	// evaluatorOnly says that the server has only the evaluator service.
+	evaluatorOnly bool
 
 	mu      sync.Mutex
 	seen    map[flag.Ref]bool        // read by a resource in this walk
@@ -43,9 +45,19 @@ func newSession() *session {
 	}
 }
 
-// ready gives the client, or says why there is none: what was to be done reads
-// on from "cannot".
+// ready gives the client for definitions and changes, or says why there is none:
+// what was to be done reads on from "cannot".
 func (s *session) ready(doing string) (*client.Client, error) {
+	c, err := s.readyToEvaluate(doing)
+	if err == nil && s.evaluatorOnly {
+		return nil, &client.Error{Kind: client.Incompatible, Op: doing, Endpoint: c.Endpoint(), Message: c.Endpoint() +
+			" has only the evaluator service: it says what flags evaluate to, but has no definitions and takes no changes. Use only bunting_evaluation and bunting_evaluations (by flag_keys or prefix) with it, or let endpoint name a Bunting flag server."}
+	}
+	return c, err
+}
+
+// readyToEvaluate gives the client for evaluations, or says why there is none.
+func (s *session) readyToEvaluate(doing string) (*client.Client, error) {
 	switch {
 	case s == nil:
 		return nil, &client.Error{Kind: client.Config, Op: doing, Message: "The provider is not configured."}
@@ -93,7 +105,7 @@ func (s *session) server(ctx context.Context) (client.Server, string, error) {
 // evaluate asks what a flag is for a caller, never at a revision older than
 // what this process has written.
 func (s *session) evaluate(ctx context.Context, q client.Question) (client.Evaluation, error) {
-	if _, err := s.ready(fmt.Sprintf("evaluate %q", q.Key)); err != nil {
+	if _, err := s.readyToEvaluate(fmt.Sprintf("evaluate %q", q.Key)); err != nil {
 		return client.Evaluation{}, err
 	}
 	return s.walk.Evaluate(ctx, q)
@@ -101,7 +113,7 @@ func (s *session) evaluate(ctx context.Context, q client.Question) (client.Evalu
 
 // evaluateFlags asks what several flags are for an entity, in the order asked.
 func (s *session) evaluateFlags(ctx context.Context, keys []flag.Key, entity string) ([]client.Evaluation, error) {
-	if _, err := s.ready("evaluate flags"); err != nil {
+	if _, err := s.readyToEvaluate("evaluate flags"); err != nil {
 		return nil, err
 	}
 	return s.walk.EvaluateFlags(ctx, keys, entity)
@@ -109,7 +121,7 @@ func (s *session) evaluateFlags(ctx context.Context, keys []flag.Key, entity str
 
 // evaluateUnder asks what every flag under the prefix is for an entity.
 func (s *session) evaluateUnder(ctx context.Context, prefix flag.Key, entity string) ([]client.Evaluation, error) {
-	if _, err := s.ready(fmt.Sprintf("evaluate the flags under %q", prefix)); err != nil {
+	if _, err := s.readyToEvaluate(fmt.Sprintf("evaluate the flags under %q", prefix)); err != nil {
 		return nil, err
 	}
 	return s.walk.EvaluateUnder(ctx, prefix, entity)
