@@ -1,6 +1,7 @@
 package client
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -110,7 +111,7 @@ func TestNoPlainEvaluator(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	s := &speaker{health: func(*pbflagsv1.HealthRequest) (*pbflagsv1.HealthResponse, error) {
-		return nil, connect.NewError(connect.CodeUnauthenticated, fmt.Errorf("who are you?"))
+		return nil, connect.NewError(connect.CodeUnauthenticated, errors.New("who are you?"))
 	}}
 	mux = http.NewServeMux()
 	mux.Handle(pbflagsv1connect.NewFlagEvaluatorServiceHandler(s))

@@ -1,0 +1,169 @@
+package client
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
+)
+
+// Bounds of what is kept as last known: the newest that fit.
+const (
+	mostSeen      = 20_000
+	mostSeenBytes = 8 << 20
+	mostLists     = 200
+)
+
+// Seen is an answer that the server gave for an entity, and when.
+type Seen struct {
+	Evaluation
+
+	Entity string
+	At     time.Time
+}
+
+// Known is what was last known of the flags of one server: its fresh answers, by
+// flag and entity, and which flags belonged to a choice like "all under a prefix".
+// It tells nothing that a newer answer contradicts.
+type Known struct {
+	Environment string // of the server; "" where it did not tell
+	StoreID     string
+
+	answers map[flag.Key]map[string]Seen // by entity
+	lists   map[string]seenList          // by the name of the choice
+}
+
+// seenList are the flags that a choice had.
+type seenList struct {
+	keys []flag.Key
+	at   time.Time
+}
+
+func newKnown(environment, storeID string) *Known {
+	return &Known{Environment: environment, StoreID: storeID, answers: map[flag.Key]map[string]Seen{}, lists: map[string]seenList{}}
+}
+
+// since reports whether the answer was given after the other: of a later
+// revision, or later of the same.
+func (s Seen) since(other Seen) bool {
+	return cmp.Or(cmp.Compare(s.Revision.Number, other.Revision.Number), s.At.Compare(other.At)) > 0
+}
+
+// take keeps an answer, unless a later one for the same flag and entity is known.
+func (k *Known) take(s Seen) {
+	if s.Revision.StoreID != k.StoreID || s.Stale || s.ErrorCode != "" && s.ErrorCode != flag.ErrorFlagNotFound {
+		return
+	}
+	of := k.answers[s.Key]
+	if of == nil {
+		of = map[string]Seen{}
+		k.answers[s.Key] = of
+	}
+	if had, ok := of[s.Entity]; !ok || !had.since(s) {
+		of[s.Entity] = s
+	}
+}
+
+// Flags gives the flags that a choice had, and when that was seen.
+func (k *Known) Flags(choice string) (keys []flag.Key, at time.Time, ok bool) {
+	list, ok := k.lists[choice]
+	return slices.Clone(list.keys), list.at, ok
+}
+
+// Answer gives what the flag was last known to be for the entity, as it is told
+// during an outage, and when that was seen; false where it is not known. The state
+// of the flag decides, as far as later answers to others have told it:
+//
+//   - it was killed: so it is for everybody, also for an entity never seen
+//   - it was gone: so it is for everybody
+//   - an override of the entity goes before what others got, while the type is the same
+//   - else, what others got at a later revision is what the entity gets: another
+//     value, or the default, so that nothing that was turned off serves its leftover
+//     value. (What an override of theirs gave says nothing.)
+func (k *Known) Answer(key flag.Key, entity string) (Evaluation, time.Time, bool) {
+	of := k.answers[key]
+	own, has := of[entity]
+	var last, others Seen // the latest of all, and the latest that is not by an override
+	for _, s := range of {
+		if s.since(last) || last.At.IsZero() {
+			last = s
+		}
+		if s.Source != flag.SourceOverride && s.Source != flag.SourceKilled && (s.since(others) || others.At.IsZero()) {
+			others = s
+		}
+	}
+	told := own
+	switch {
+	case last.Source == flag.SourceKilled, has && last.ErrorCode == flag.ErrorFlagNotFound:
+		told = last
+	case !has:
+		return Evaluation{}, time.Time{}, false
+	case own.Source == flag.SourceKilled, own.Source == flag.SourceOverride && own.Type == last.Type, own.Source == flag.SourceDefault && own.Type == last.Type && own.ErrorCode == "":
+		// what it was; a kill that was lifted for others served the default, which is safe
+	case later(others.Revision, own.Revision):
+		told = others
+	case own.Type != last.Type:
+		return Evaluation{}, time.Time{}, false
+	}
+	told.Answer = told.Aged()
+	return told.Evaluation, told.At, true
+}
+
+// merge takes up what was seen: all of one server. What the server before it said,
+// another store or environment, is forgotten.
+func (k *Known) merge(news *Known) *Known {
+	if k == nil || k.StoreID != news.StoreID || k.Environment != news.Environment {
+		return news
+	}
+	for s := range news.all() {
+		k.take(s)
+	}
+	for choice, list := range news.lists {
+		if !k.lists[choice].at.After(list.at) {
+			k.lists[choice] = list
+		}
+	}
+	return k
+}
+
+func (k *Known) all() func(yield func(Seen) bool) {
+	return func(yield func(Seen) bool) {
+		for _, of := range k.answers {
+			for _, s := range of {
+				if !yield(s) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// newest gives what fits into the bounds, the newest first, and of the same time
+// in the order of the flags.
+func (k *Known) newest() (answers []Seen, lists []string) {
+	answers = slices.SortedFunc(k.all(), func(a, b Seen) int {
+		return cmp.Or(b.At.Compare(a.At), cmp.Compare(a.Key, b.Key), cmp.Compare(a.Entity, b.Entity))
+	})
+	size := 0
+	for i, s := range answers {
+		if size += 200 + len(s.Key) + len(s.Entity) + len(s.Value.JSON()); i == mostSeen || size > mostSeenBytes {
+			answers = answers[:i]
+			break
+		}
+	}
+	lists = slices.SortedFunc(maps.Keys(k.lists), func(a, b string) int {
+		return cmp.Or(k.lists[b].at.Compare(k.lists[a].at), cmp.Compare(a, b))
+	})
+	size = 0
+	for i, choice := range lists {
+		for _, key := range k.lists[choice].keys {
+			size += 4 + len(key)
+		}
+		if i == mostLists || size > mostSeenBytes {
+			return answers, lists[:i]
+		}
+	}
+	return answers, lists
+}
