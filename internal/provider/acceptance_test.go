@@ -182,7 +182,8 @@ func newCLI(t *testing.T, endpoint, token string) *cli {
 			c.env = append(c.env, variable)
 		}
 	}
-	c.env = append(c.env, "TF_CLI_CONFIG_FILE="+rc, "CHECKPOINT_DISABLE=1", "TF_IN_AUTOMATION=1", "BUNTING_ENDPOINT="+endpoint, "BUNTING_TOKEN="+token)
+	c.env = append(c.env, "TF_CLI_CONFIG_FILE="+rc, "CHECKPOINT_DISABLE=1", "TF_IN_AUTOMATION=1", "BUNTING_ENDPOINT="+endpoint, "BUNTING_TOKEN="+token,
+		cacheDirectoryVariable+"="+filepath.Join(c.dir, "cache"))
 	return c
 }
 

@@ -37,7 +37,8 @@ type evaluationModel struct {
 }
 
 // allowStaleDescription describes allow_stale, wherever there is one.
-const allowStaleDescription = "Whether an answer is taken that the server gives from what it knew last, while it does not hear its source of truth. `false` by default: such an answer is an error."
+const allowStaleDescription = "Whether an answer is taken that is not fresh: what the server knew last, while it does not hear its source of truth; or, while the server is down, what it answered last, which is then kept for this user in the folder of the provider's setting `cache`. " +
+	"A warning tells of it. `false` by default: that is an error, and nothing is kept."
 
 // Metadata names the data source.
 func (d *evaluationDataSource) Metadata(_ context.Context, _ datasource.MetadataRequest, resp *datasource.MetadataResponse) {
@@ -78,7 +79,7 @@ func (d *evaluationDataSource) Schema(_ context.Context, _ datasource.SchemaRequ
 				Computed:            true,
 			},
 			"stale": schema.BoolAttribute{
-				MarkdownDescription: "Whether the answer is what the server knew last, while it does not hear its source of truth.",
+				MarkdownDescription: "Whether the answer is what was known last.",
 				Computed:            true,
 			},
 		},
@@ -112,13 +113,18 @@ func (d *evaluationDataSource) Read(ctx context.Context, req datasource.ReadRequ
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	key := flag.Key(m.FlagKey.ValueString())
-	answer, err := d.session.evaluate(ctx, client.Question{Key: key, Caller: flag.Context{TargetingKey: m.EntityID.ValueString()}})
+	of := choice{keys: []flag.Key{key}, entity: m.EntityID.ValueString(), allowStale: m.AllowStale.ValueBool()}
+	answers, from, err := d.session.evaluated(ctx, &resp.Diagnostics, of, func() ([]client.Evaluation, error) {
+		answer, err := d.session.evaluate(ctx, client.Question{Key: key, Caller: flag.Context{TargetingKey: of.entity}})
+		return []client.Evaluation{answer}, err
+	})
 	if err != nil {
 		operation{doing: fmt.Sprintf("evaluate the flag %q", key)}.failed(&resp.Diagnostics, err)
 		return
 	}
+	answer := answers[0]
 	if answer.Stale {
-		tellStale(&resp.Diagnostics, fmt.Sprintf("The answer for flag %q is stale", key), m.AllowStale.ValueBool())
+		tellStale(&resp.Diagnostics, fmt.Sprintf("The answer for flag %q is stale", key), of.allowStale, from)
 	}
 	if resp.Diagnostics.HasError() {
 		return
@@ -168,14 +174,4 @@ func (m *evaluationModel) fits(answer flag.Answer, otherwise writing, diags *dia
 // tellNoValue tells of an answer that is neither a value nor that there is no flag.
 func tellNoValue(diags *diag.Diagnostics, answer flag.Answer) {
 	diags.AddError(fmt.Sprintf("Flag %q has no value", answer.Key), fmt.Sprintf("The server answered with the error %q. Its log says more.", answer.ErrorCode))
-}
-
-// tellStale refuses stale answers, or tells of them where they are allowed.
-func tellStale(diags *diag.Diagnostics, summary string, allowed bool) {
-	const found = "The server does not hear its source of truth and answered from what it knew last."
-	if allowed {
-		diags.AddWarning(summary, found+" It is taken, because allow_stale is true.")
-		return
-	}
-	diags.AddAttributeError(path.Root("allow_stale"), summary, found+" Bring the server's database or upstream back, or set allow_stale = true to take such answers.")
 }

@@ -157,14 +157,20 @@ func (d *evaluationsDataSource) Read(ctx context.Context, req datasource.ReadReq
 	}
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	answers, err := d.answers(ctx, m)
+	of := choice{name: m.choice(), entity: m.EntityID.ValueString(), allowStale: m.AllowStale.ValueBool()}
+	for _, key := range known(m.FlagKeys) {
+		of.keys = append(of.keys, flag.Key(key))
+	}
+	answers, from, err := d.session.evaluated(ctx, &resp.Diagnostics, of, func() ([]client.Evaluation, error) { return d.ask(ctx, m, of) })
 	if err != nil {
 		m.operation().failed(&resp.Diagnostics, err)
 		return
 	}
-	if i := slices.IndexFunc(answers, func(e client.Evaluation) bool { return e.Stale }); i >= 0 {
-		tellStale(&resp.Diagnostics, "The answers for "+m.flags()+" are stale", m.AllowStale.ValueBool())
+	stale := from != nil || slices.ContainsFunc(answers, func(e client.Evaluation) bool { return e.Stale })
+	if stale {
+		tellStale(&resp.Diagnostics, "The answers for "+m.flags()+" are stale", of.allowStale, from)
 	}
+	m.Stale = types.BoolValue(stale)
 	m.take(ctx, answers, &resp.Diagnostics)
 	if resp.Diagnostics.HasError() {
 		return
@@ -202,29 +208,35 @@ func quotedList[T ~string](texts []T) string {
 
 func (m *evaluationsModel) operation() operation { return operation{doing: "evaluate " + m.flags()} }
 
-// answers asks for what the model chooses.
-func (d *evaluationsDataSource) answers(ctx context.Context, m evaluationsModel) ([]client.Evaluation, error) {
-	entity := m.EntityID.ValueString()
+// choice names the flags that are not chosen by key, to find the answers again.
+func (m *evaluationsModel) choice() string {
+	switch {
+	case !m.Prefix.IsNull():
+		return "prefix " + m.Prefix.ValueString()
+	case !m.Tags.IsNull():
+		return tagged(known(m.Tags))
+	}
+	return ""
+}
+
+// ask asks for what the model chooses.
+func (d *evaluationsDataSource) ask(ctx context.Context, m evaluationsModel, of choice) ([]client.Evaluation, error) {
 	if !m.Prefix.IsNull() {
-		return d.session.evaluateUnder(ctx, flag.Key(m.Prefix.ValueString()), entity)
+		return d.session.evaluateUnder(ctx, flag.Key(m.Prefix.ValueString()), of.entity)
 	}
-	var keys []flag.Key
-	if m.Tags.IsNull() {
-		for _, key := range known(m.FlagKeys) {
-			keys = append(keys, flag.Key(key))
+	keys := of.keys
+	if !m.Tags.IsNull() {
+		definitions, covered, err := d.session.definitions(ctx, nil)
+		if err != nil {
+			return nil, err
 		}
-		return d.session.evaluateFlags(ctx, keys, entity)
-	}
-	definitions, covered, err := d.session.definitions(ctx, nil)
-	if err != nil {
-		return nil, err
-	}
-	for f := range definitions.Flags(covered) {
-		if hasTags(f, known(m.Tags)) {
-			keys = append(keys, f.Key)
+		for f := range definitions.Flags(covered) {
+			if hasTags(f, known(m.Tags)) {
+				keys = append(keys, f.Key)
+			}
 		}
 	}
-	return d.session.evaluateFlags(ctx, keys, entity)
+	return d.session.evaluateFlags(ctx, keys, of.entity)
 }
 
 // hasTags reports whether the flag has all of the tags.
@@ -237,7 +249,6 @@ func (m *evaluationsModel) take(ctx context.Context, answers []client.Evaluation
 	var missing []flag.Key
 	sources := make(map[string]attr.Value, len(answers))
 	var text strings.Builder // the values, as JSON
-	stale := false
 	for _, e := range answers {
 		switch {
 		case e.ErrorCode == flag.ErrorFlagNotFound:
@@ -247,7 +258,6 @@ func (m *evaluationsModel) take(ctx context.Context, answers []client.Evaluation
 			tellNoValue(diags, e.Answer)
 			continue
 		}
-		stale = stale || e.Stale
 		sources[string(e.Key)] = types.StringValue(e.Source.String())
 		fmt.Fprintf(&text, ",%q:%s", e.Key, e.Value.JSON())
 	}
@@ -262,7 +272,7 @@ func (m *evaluationsModel) take(ctx context.Context, answers []client.Evaluation
 		m.operation().failed(diags, err)
 		return
 	}
-	m.Values, m.Sources, m.Stale = values, types.MapValueMust(types.StringType, sources), types.BoolValue(stale)
+	m.Values, m.Sources = values, types.MapValueMust(types.StringType, sources)
 }
 
 // tellMissing tells of flags that are named and not there.

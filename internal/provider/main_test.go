@@ -8,6 +8,11 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	// What the provider keeps from one run to the next is not kept for whoever runs the tests.
+	cache, err := os.MkdirTemp("", "bunting-cache-")
+	if err != nil || os.Setenv(cacheDirectoryVariable, cache) != nil {
+		panic(err)
+	}
 	// The servers that plugin-testing runs in this process are go-plugin's, whose readers of standard output end with
 	// the process only.
 	stdio := goleak.IgnoreAnyFunction("github.com/hashicorp/go-plugin.copyChan")
@@ -15,6 +20,7 @@ func TestMain(m *testing.M) {
 		if pluginFolder != "" {
 			os.RemoveAll(pluginFolder)
 		}
+		os.RemoveAll(cache)
 		os.Exit(code)
 	}))
 }

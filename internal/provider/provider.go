@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/provider"
 	"github.com/hashicorp/terraform-plugin-framework/provider/schema"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
+	"github.com/hashicorp/terraform-plugin-log/tflog"
 
 	"github.com/bunting-flags/terraform-provider-bunting/internal/client"
 )
@@ -109,6 +110,16 @@ func (p *buntingProvider) Schema(_ context.Context, _ provider.SchemaRequest, re
 					},
 				},
 			},
+			"cache": schema.SingleNestedAttribute{
+				MarkdownDescription: "What is kept from one run to the next: the last known answers of evaluated data sources that set `allow_stale`, for when the server is down.",
+				Optional:            true,
+				Attributes: map[string]schema.Attribute{
+					"directory": schema.StringAttribute{
+						MarkdownDescription: "Folder for it, private to the user; by default `bunting` in the user's cache folder (`$XDG_CACHE_HOME` or `~/.cache` on Linux). Also from `BUNTING_CACHE_DIRECTORY`.",
+						Optional:            true,
+					},
+				},
+			},
 		},
 	}
 }
@@ -129,12 +140,7 @@ func (p *buntingProvider) Configure(ctx context.Context, req provider.ConfigureR
 	s := newSession()
 	s.workspace, s.token, s.awaits = set.workspace, set.token, set.awaits
 	if s.awaits == "" {
-		var server client.Server
-		s.client, server = p.greet(ctx, set, &resp.Diagnostics)
-		s.storeID, s.evaluatorOnly = server.Revision.StoreID, server.EvaluatorOnly
-		if s.client != nil {
-			s.walk = s.client.NewWalk()
-		}
+		p.greet(ctx, s, set, &resp.Diagnostics)
 	}
 	if resp.Diagnostics.HasError() {
 		return
@@ -144,19 +150,33 @@ func (p *buntingProvider) Configure(ctx context.Context, req provider.ConfigureR
 	resp.ResourceData, resp.DataSourceData = s, s
 }
 
-// greet makes the client and asks the server who it is.
-func (p *buntingProvider) greet(ctx context.Context, set settings, diags *diag.Diagnostics) (*client.Client, client.Server) {
+// greet makes the client and asks the server who it is. A server that is down is
+// no error yet where answers of it are kept that data sources may take: whoever
+// else needs it reports it.
+func (p *buntingProvider) greet(ctx context.Context, s *session, set settings, diags *diag.Diagnostics) {
 	c, err := client.New(client.Options{
 		Endpoint: set.endpoint, Token: set.token, UserAgent: "terraform-provider-bunting/" + p.version,
 		RequestTimeout: set.requestTimeout, ChangeNote: set.changeNote, Policy: &set.policy, TLS: set.tls,
 	})
 	if err != nil {
 		refuseSettings(diags, set.token, "use the provider's settings", err)
-		return nil, client.Server{}
+		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
+	s.lastKnown = newLastKnown(set, c.Endpoint())
 	server, err := c.Server(ctx)
+	if err != nil && serverDown(err) {
+		known, damage := s.lastKnown.known()
+		if damage != nil {
+			s.lastKnown.tell(ctx, diags, damage)
+		}
+		if known != nil {
+			tflog.Warn(ctx, "the server is down; there are last known answers", map[string]any{"endpoint": c.Endpoint(), "path": s.lastKnown.file.Path()})
+			s.down, err = err, nil
+			server.Environment = known.Environment
+		}
+	}
 	switch {
 	case err != nil:
 		refuseSettings(diags, set.token, "greet the flag server", err)
@@ -167,10 +187,11 @@ func (p *buntingProvider) greet(ctx context.Context, set settings, diags *diag.D
 		diags.AddAttributeError(path.Root("environment"), "The flag server is of another environment",
 			fmt.Sprintf("environment is %q, but the server at %s is of the environment %q. Nothing was read or written. Correct endpoint or environment.", set.environment, c.Endpoint(), server.Environment))
 	default:
-		return c, server
+		s.client, s.walk = c, c.NewWalk()
+		s.storeID, s.evaluatorOnly = server.Revision.StoreID, server.EvaluatorOnly
+		return
 	}
 	c.Close()
-	return nil, client.Server{}
 }
 
 // refuseSettings tells of settings that do not lead to a flag server.

@@ -29,6 +29,10 @@ type session struct {
 	dead      atomic.Bool // a Read has told that the server does not answer
 	// evaluatorOnly says that the server has only the evaluator service.
 	evaluatorOnly bool
+	// down is why the server could not be greeted, where something is last known
+	// of it all the same; nil otherwise.
+	down      error
+	lastKnown *lastKnown // nil where nothing can be kept
 
 	mu      sync.Mutex
 	seen    map[flag.Ref]bool        // read by a resource in this walk
@@ -64,6 +68,8 @@ func (s *session) readyToEvaluate(doing string) (*client.Client, error) {
 	case s.client == nil:
 		return nil, &client.Error{Kind: client.Config, Op: doing, Message: fmt.Sprintf(
 			"The provider's setting %s is not known yet while planning, so the server cannot be asked. Give it a value that is known while planning, or first apply what it comes from (terraform apply -target=…).", s.awaits)}
+	case s.down != nil:
+		return nil, s.down
 	}
 	return s.client, nil
 }
