@@ -30,7 +30,7 @@ const (
 	none    trouble = iota
 	lost            // the connection breaks before the server has it
 	unheard         // the connection breaks when the server has done it
-	absent            // 503
+	absent          // 503
 	late            // the answer takes ten times as long
 )
 

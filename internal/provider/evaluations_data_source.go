@@ -170,6 +170,9 @@ func (d *evaluationsDataSource) Read(ctx context.Context, req datasource.ReadReq
 	if stale {
 		tellStale(&resp.Diagnostics, "The answers for "+m.flags()+" are stale", of.allowStale, from)
 	}
+	if resp.Diagnostics.HasError() {
+		return
+	}
 	m.Stale = types.BoolValue(stale)
 	m.take(ctx, answers, &resp.Diagnostics)
 	if resp.Diagnostics.HasError() {
@@ -183,6 +186,8 @@ func (m *evaluationsModel) flags() string {
 	switch {
 	case !m.Tags.IsNull():
 		return "the flags with " + tagged(known(m.Tags))
+	case len(m.FlagKeys.Elements()) == 1:
+		return "the flag " + quotedList(known(m.FlagKeys))
 	case !m.FlagKeys.IsNull():
 		return fmt.Sprintf("%d flags", len(m.FlagKeys.Elements()))
 	case m.Prefix.ValueString() == "":

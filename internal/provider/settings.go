@@ -59,7 +59,7 @@ type settings struct {
 	requestTimeout                                      time.Duration // 0: the client's default
 	policy                                              client.Policy
 	tls                                                 *client.TLS // nil: none is set
-	cacheDirectory                                      string // "": nothing is kept from one run to the next
+	cacheDirectory                                      string      // "": nothing is kept from one run to the next
 	// awaits names the setting that is not known yet and without which the
 	// server cannot be asked; "" for none.
 	awaits string

@@ -22,6 +22,7 @@ func wordingSections() []wordingSection {
 		{"bunting_kill_switch", killSwitchWording},
 		{"Import", importWording},
 		{"The data sources", dataWording},
+		{"Many flags, plain evaluators, and outages", manyWording},
 	}
 }
 

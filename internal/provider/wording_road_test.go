@@ -320,7 +320,7 @@ var roadWording = []wordingCase{
 	{"an evaluation of another flag, and one that cannot be read", func(s *wordingScene) {
 		proxy := s.proxy()
 		for _, answer := range []*pbflagsv1.EvaluateResponse{{FlagId: "other"}, {FlagId: "pay", Value: notJSON}} {
-			proxy.fails("GetServer", answers(answer))
+			proxy.fails("GetServer", answers(&pbflagsv1.BulkEvaluateResponse{Evaluations: []*pbflagsv1.EvaluateResponse{answer}}))
 			s.reads("bunting_evaluation", `{"flag_key": "pay"}`)
 		}
 	}},

@@ -134,7 +134,7 @@ var dataWording = []wordingCase{
 		s.reads("bunting_evaluation", `{"flag_key": "pay", "default": true, "allow_stale": true}`)
 	}},
 	{"bunting_evaluation: an answer without a value", func(s *wordingScene) {
-		s.proxy().fails("GetServer", answers(&pbflagsv1.EvaluateResponse{FlagId: "pay", ErrorCode: "PARSE_ERROR"}))
+		s.proxy().fails("GetServer", answers(&pbflagsv1.BulkEvaluateResponse{Evaluations: []*pbflagsv1.EvaluateResponse{{FlagId: "pay", ErrorCode: "PARSE_ERROR"}}}))
 		s.reads("bunting_evaluation", `{"flag_key": "pay"}`)
 	}},
 	{"bunting_evaluation: a number that Terraform cannot hold", func(s *wordingScene) {

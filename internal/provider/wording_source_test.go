@@ -17,7 +17,7 @@ import (
 // wordingSources are the files whose texts may become diagnostics.
 var wordingSources = []string{
 	"*.go", "../flag/*.go",
-	"../client/call.go", "../client/client.go", "../client/endpoint.go", "../client/evaluate.go", "../client/handshake.go", "../client/read.go", "../client/snapshot.go", "../client/transport.go",
+	"../client/call.go", "../client/client.go", "../client/endpoint.go", "../client/definitions.go", "../client/evaluate.go", "../client/evaluations.go", "../client/handshake.go", "../client/read.go", "../client/snapshot.go", "../client/transport.go",
 	"../client/breaker.go", "../client/coalesce.go", "../client/retry.go", "../client/tls.go", "../client/walk.go", "../client/write.go",
 	"../store/refusal.go", "../store/flags.go", "../store/overrides.go", "../store/holds.go", "../store/judge.go", "../token/token.go", "../server/credential.go",
 }
@@ -27,7 +27,7 @@ var wordingSources = []string{
 var untold = map[string][]string{
 	"cannot be: kept for what nobody foresees": {
 		"a defect of this program stopped", "%d answers for %d questions",
-		"Invalid configuration", "use the provider's settings", "The state cannot be written", "it has a part of the type", "read the number",
+		"use the provider's settings", "The state cannot be written", "it has a part of the type", "read the number",
 		"%s cannot be read as a string", "has no known type.", "is neither true nor false.", "%d of store %s",
 	},
 	"the provider hands on only what Terraform reads: UTF-8, whole JSON, finite numbers that fit into memory": {
@@ -58,8 +58,9 @@ var untold = map[string][]string{
 	"the provider checks it by itself":                         {"the request timeout is ", "but it must be more than 0", "it is empty. ", "user agent", "one outside ASCII. Remove it.", "use the request timeout"},
 	"the provider asks otherwise":                              {"sent %d answers to %d questions", "attribute that JSON cannot hold", "read the override of ", "read the killed flags"},
 	"who removed an object is left out when it cannot be read": {"sent a stamp that cannot be read"},
+	"a test waits no hours for it, and TestAge has it":         {"%d h %d min", "%d days"},
 	"a validator's description, which nobody shows":            {"a duration of more than 0, like 30s"},
-	"names of calls, in logs":                                  {"write the flag ", "restore the flag ", "make the change", "greet the server", "read an object"},
+	"names of calls, in logs":                                  {"write the flag ", "restore the flag ", "make the change", "read all flags", "read the flags under ", "greet the server", "read an object"},
 }
 
 // wordingText is a text of the sources.
@@ -202,11 +203,11 @@ func silent(n ast.Node) bool {
 		name, ok := n.Lhs[0].(*ast.Ident)
 		return ok && name.Name == "op"
 	case *ast.ValueSpec:
-		return n.Names[0].Name == "op"
+		return n.Names[0].Name == "op" || strings.HasSuffix(n.Names[0].Name, "Description")
 	case *ast.CallExpr:
 		if f, ok := n.Fun.(*ast.SelectorExpr); ok {
 			x, ok := f.X.(*ast.Ident)
-			return f.Sel.Name == "ready" || ok && x.Name == "tflog"
+			return strings.HasPrefix(f.Sel.Name, "ready") || ok && x.Name == "tflog"
 		}
 	}
 	return false

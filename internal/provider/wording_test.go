@@ -32,7 +32,7 @@ var update = flag.Bool("update", false, "write "+wordingFile+" anew")
 
 const wordingHead = `Every error and warning that Terraform shows of this provider, each from a real case.
 Written by: go test ./internal/provider -run TestWording -update
-TIME, URL and N stand for times, addresses and numbers of revisions. What no case can have: untold, in wording_source_test.go.
+TIME, URL, FILE and N stand for times, addresses, names of files and numbers. What no case can have: untold, in wording_source_test.go.
 `
 
 // wordingSection is a part of the file.
@@ -76,6 +76,8 @@ var stable = []struct {
 	{regexp.MustCompile(`https?://127\.0\.0\.1:([1-79]\d{3}|\d{5})\b`), "URL"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z(\d\d:\d\d)?`), "TIME"},
 	{regexp.MustCompile(`(at revision|\(revision|; revision|but revision|revision) \d+`), "$1 N"},
+	{regexp.MustCompile(`\b\d+ s ago`), "N s ago"},
+	{regexp.MustCompile(`\b[0-9a-f]{32}\b`), "FILE"},
 	{regexp.MustCompile(regexp.QuoteMeta(os.TempDir()) + `/[^ :]*/`), "/…/"},
 }
 
