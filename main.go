@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"log"
 
@@ -21,7 +22,7 @@ func main() {
 		Address: "registry.terraform.io/bunting-flags/bunting",
 		Debug:   *debug,
 	})
-	if err != nil {
+	if err := errors.Join(err, provider.WriteStats()); err != nil {
 		log.Fatal(err)
 	}
 }

@@ -8,6 +8,7 @@
 package client
 
 import (
+	"context"
 	"net/http"
 	"strings"
 	"sync"
@@ -50,6 +51,9 @@ type Options struct {
 	// TLS says whom to trust and who we are; nil: the system's authorities, and no
 	// client certificate. It is not for a Transport of the caller's.
 	TLS *TLS
+	// Report is told the totals when the last call under way ends, at most once a
+	// second; nil: nobody is.
+	Report func(context.Context, Totals)
 	// Transport carries the requests; nil: one of the client's own, with a pool
 	// of connections that Close empties.
 	Transport http.RoundTripper
@@ -63,6 +67,8 @@ type Client struct {
 	note     string
 	token    string // only to keep it out of messages; requests get it from transport
 	own      *http.Transport
+	totals   *counters
+	report   func(context.Context, Totals)
 
 	admin     buntingv1connect.FlagAdminServiceClient
 	evaluator pbflagsv1connect.FlagEvaluatorServiceClient
@@ -93,8 +99,8 @@ func New(o Options) (*Client, error) {
 	if o.RequestTimeout < 0 {
 		return nil, configError("use the request timeout", "the request timeout is "+o.RequestTimeout.String()+", but it must be more than 0. Write a duration like \"10s\".")
 	}
-	c := &Client{endpoint: endpoint, timeout: o.RequestTimeout, note: o.ChangeNote, token: o.Token, wrote: map[flag.Key]flag.Revision{}}
-	c.writes = coalescer[flag.Change, verdict]{send: c.applyAll, weigh: changeBytes, most: maxTripBytes, keep: true}
+	c := &Client{endpoint: endpoint, timeout: o.RequestTimeout, note: o.ChangeNote, token: o.Token, wrote: map[flag.Key]flag.Revision{}, totals: newCounters(), report: o.Report}
+	c.writes = coalescer[flag.Change, verdict]{send: c.applyAll, weigh: changeBytes, most: maxTripBytes, keep: true, together: c.travelled}
 	c.handshake.fetch = c.greet
 	policy := DefaultPolicy
 	if o.Policy != nil {
@@ -114,12 +120,20 @@ func New(o Options) (*Client, error) {
 		}
 		road = c.own
 	}
-	t := &transport{road: road, userAgent: o.UserAgent, token: o.Token}
+	t := &transport{road: road, userAgent: o.UserAgent, token: o.Token, count: func() *counters { return c.totals }}
 	options := connect.WithClientOptions(connect.WithReadMaxBytes(maxAnswerBytes))
 	c.admin = buntingv1connect.NewFlagAdminServiceClient(t, endpoint, options)
 	c.evaluator = pbflagsv1connect.NewFlagEvaluatorServiceClient(t, endpoint, options)
 	return c, nil
 }
+
+// travelled counts questions that went as one request.
+func (c *Client) travelled(questions int) {
+	c.totals.add(func(t *Totals) { t.Coalesced += int64(questions - 1) })
+}
+
+// Totals is what the client has asked so far; for a shared one, what all have.
+func (c *Client) Totals() Totals { return c.totals.sum() }
 
 // Endpoint gives the server's base URL as it is used: with its scheme, without a
 // trailing slash.

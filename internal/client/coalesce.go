@@ -31,6 +31,8 @@ type coalescer[Q, A any] struct {
 	// a write is not withdrawn, and its result must be known. The call's context
 	// ends all the same with the last asker: it is not to be repeated for nobody.
 	keep bool
+	// together is told how many questions travel in a call; nil: nobody is.
+	together func(questions int)
 
 	mu       sync.Mutex
 	waiting  []*asker[Q, A]
@@ -116,6 +118,9 @@ func (c *coalescer[Q, A]) depart(ctx context.Context) {
 			a.trip = t
 		}
 		c.underway++
+		if c.together != nil {
+			c.together(len(load))
+		}
 		go c.travel(ctx, cancel, load)
 	}
 }

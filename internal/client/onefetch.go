@@ -38,6 +38,13 @@ func (f *fetched[T]) known() (value T, has bool) {
 	return f.value, f.has
 }
 
+// forget has it fetched anew by who comes next.
+func (f *fetched[T]) forget() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.has, f.underway = false, nil
+}
+
 // get gives what was fetched, and fetches it first if need be. The error is that
 // of the fetch, or the context's when the caller gave up first.
 func (f *fetched[T]) get(ctx context.Context) (value T, err error) {
@@ -102,7 +109,7 @@ func (f *fetched[T]) run(ctx context.Context, cancel context.CancelFunc, now *fe
 	now.late = err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if now.value, now.err = value, err; err == nil && !f.has {
+	if now.value, now.err = value, err; err == nil && f.underway == now {
 		f.value, f.has = value, true
 	}
 	if f.underway == now {

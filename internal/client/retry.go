@@ -41,7 +41,8 @@ func (h *host) refill() {
 }
 
 // heard learns from how an attempt ended.
-func (h *host) heard(err error) {
+func (c *Client) heard(err error) {
+	h := c.host
 	e, failed := errors.AsType[*Error](err)
 	switch {
 	case err == nil:
@@ -53,13 +54,17 @@ func (h *host) heard(err error) {
 	case e.Kind == Canceled, e.Kind == Timeout && !e.again:
 		h.breaker.left()
 	case e.Kind == RateLimited:
+		c.totals.add(func(t *Totals) { t.Pauses++ })
 		h.pace.limited(e.RetryAfter)
 		h.breaker.answered()
 	case e.Kind == Unavailable || e.Kind == Timeout:
 		if e.RetryAfter > 0 {
+			c.totals.add(func(t *Totals) { t.Pauses++ })
 			h.pace.paused(e.RetryAfter)
 		}
-		h.breaker.fell(e)
+		if h.breaker.fell(e) {
+			c.totals.add(func(t *Totals) { t.BreakerOpenings++ })
+		}
 	default:
 		h.breaker.answered()
 	}
@@ -69,12 +74,17 @@ func (h *host) heard(err error) {
 // the failure is not of the kind that passes, the call is not safe to repeat, the
 // attempts or the budget are used up, or the time is.
 func (c *Client) repeat(ctx context.Context, op string, safe bool, attempt func() error) error {
+	c.totals.begin()
+	defer c.totals.end(ctx, c.report)
 	for n := 1; ; n++ {
 		if err := c.admit(ctx, op); err != nil {
 			return err
 		}
+		if n > 1 {
+			c.totals.add(func(t *Totals) { t.Retries++ })
+		}
 		err := attempt()
-		c.host.heard(err)
+		c.heard(err)
 		e, failed := errors.AsType[*Error](err)
 		if !failed {
 			return err

@@ -83,6 +83,7 @@ type transport struct {
 	road      http.RoundTripper
 	userAgent string
 	token     string
+	count     func() *counters
 }
 
 // Do sends a request and judges the answer. What it gives is either an answer of
@@ -101,13 +102,15 @@ func (t *transport) Do(r *http.Request) (*http.Response, error) {
 		r.Header["Idempotency-Key"] = []string{}
 	}
 
-	answer, err := t.road.RoundTrip(r)
+	count := t.count()
+	answer, err := t.road.RoundTrip(count.request(r))
 	if err != nil {
 		if errors.Is(err, io.EOF) {
 			err = errClosed
 		}
 		return nil, &fault{err: err}
 	}
+	answer.Body = &countedBody{ReadCloser: answer.Body, asked: r, count: count}
 	want := typeUnary
 	if strings.HasPrefix(r.Header.Get("Content-Type"), typeStream) {
 		want = typeStream
@@ -132,6 +135,21 @@ func (t *transport) Do(r *http.Request) (*http.Response, error) {
 	}
 	answer.Body = io.NopCloser(bytes.NewReader(body))
 	return answer, nil
+}
+
+// countedBody counts what is read of an answer.
+type countedBody struct {
+	io.ReadCloser
+
+	asked *http.Request
+	count *counters
+}
+
+// Read counts.
+func (b *countedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.count.received(b.asked, n)
+	return n, err
 }
 
 // interrupted says what became of an answer that had begun.

@@ -57,7 +57,7 @@ type coverage struct {
 // NewWalk begins the reading of one operation. It sends nothing yet.
 func (c *Client) NewWalk() *Walk {
 	w := &Walk{client: c, read: map[flag.Ref]*flag.Snapshot{}, answers: map[string]*evaluations{}}
-	w.reads = coalescer[flag.Ref, reading]{send: w.fetch, weigh: func(flag.Ref) int { return 1 }, most: mostRefs}
+	w.reads = coalescer[flag.Ref, reading]{send: w.fetch, weigh: func(flag.Ref) int { return 1 }, most: mostRefs, together: c.travelled}
 	w.whole.fetch = w.readWhole
 	return w
 }
@@ -65,6 +65,7 @@ func (c *Client) NewWalk() *Walk {
 // Flag is Client.Flag within the walk.
 func (w *Walk) Flag(ctx context.Context, key flag.Key) (*flag.Flag, []*flag.Hold, error) {
 	if s := w.known(flag.FlagRef(key)); s != nil {
+		w.client.totals.hit()
 		return flagIn(s, key, nil)
 	}
 	s, err := w.ask(ctx, readingFlag(key), flag.FlagRef(key))
@@ -74,6 +75,7 @@ func (w *Walk) Flag(ctx context.Context, key flag.Key) (*flag.Flag, []*flag.Hold
 // Holds is Client.Holds within the walk.
 func (w *Walk) Holds(ctx context.Context, key flag.Key) ([]*flag.Hold, error) {
 	if s := w.known(flag.FlagRef(key)); s != nil {
+		w.client.totals.hit()
 		_, holds, err := flagIn(s, key, nil)
 		return holds, err
 	}
@@ -86,6 +88,7 @@ func (w *Walk) Holds(ctx context.Context, key flag.Key) ([]*flag.Hold, error) {
 func (w *Walk) Override(ctx context.Context, key flag.Key, entity string) (*flag.Override, error) {
 	ref := flag.OverrideRef(key, entity)
 	if s := w.known(ref); s != nil {
+		w.client.totals.hit()
 		return s.Override(key, entity), nil
 	}
 	s, err := w.ask(ctx, readingOverride(key, entity), ref)

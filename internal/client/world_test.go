@@ -32,6 +32,7 @@ const (
 	unheard         // the connection breaks when the server has done it
 	absent          // 503
 	late            // the answer takes ten times as long
+	limited         // 429, for a second
 )
 
 // world is a server that is right, on the fake clock, at the end of a road that
@@ -104,6 +105,9 @@ func (w *world) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, syscall.ECONNRESET
 	case absent:
 		answer.WriteHeader(http.StatusServiceUnavailable)
+	case limited:
+		answer.Header().Set("Retry-After", "1")
+		answer.WriteHeader(http.StatusTooManyRequests)
 	default:
 		_, handler := buntingv1connect.NewFlagAdminServiceHandler(w)
 		r = r.Clone(r.Context())

@@ -2,6 +2,7 @@ package provider
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -156,7 +157,9 @@ type coreWalk struct {
 // provider the walk is over, and its outcome says why.
 func (c *core) walk(state coreState) (w *coreWalk, end func()) {
 	c.t.Helper()
-	p := &buntingProvider{version: "0.0.0-test"}
+	// With Terraform each walk is a process, which shares nothing with another; here
+	// the version keeps them apart.
+	p := &buntingProvider{version: "0.0.0-test." + rand.Text()}
 	w = &coreWalk{core: c, ProviderServer: providerserver.NewProtocol6(p)(), state: maps.Clone(state)}
 	if c.wrap != nil {
 		w.ProviderServer = c.wrap(w.ProviderServer)

@@ -154,9 +154,9 @@ func (p *buntingProvider) Configure(ctx context.Context, req provider.ConfigureR
 // no error yet where answers of it are kept that data sources may take: whoever
 // else needs it reports it.
 func (p *buntingProvider) greet(ctx context.Context, s *session, set settings, diags *diag.Diagnostics) {
-	c, err := client.New(client.Options{
+	c, release, err := client.Share(client.Options{
 		Endpoint: set.endpoint, Token: set.token, UserAgent: "terraform-provider-bunting/" + p.version,
-		RequestTimeout: set.requestTimeout, ChangeNote: set.changeNote, Policy: &set.policy, TLS: set.tls,
+		RequestTimeout: set.requestTimeout, ChangeNote: set.changeNote, Policy: &set.policy, TLS: set.tls, Report: reportTotals,
 	})
 	if err != nil {
 		refuseSettings(diags, set.token, "use the provider's settings", err)
@@ -187,11 +187,11 @@ func (p *buntingProvider) greet(ctx context.Context, s *session, set settings, d
 		diags.AddAttributeError(path.Root("environment"), "The flag server is of another environment",
 			fmt.Sprintf("environment is %q, but the server at %s is of the environment %q. Nothing was read or written. Correct endpoint or environment.", set.environment, c.Endpoint(), server.Environment))
 	default:
-		s.client, s.walk = c, c.NewWalk()
+		s.client, s.release, s.walk = c, release, c.NewWalk()
 		s.storeID, s.evaluatorOnly = server.Revision.StoreID, server.EvaluatorOnly
 		return
 	}
-	c.Close()
+	release()
 }
 
 // refuseSettings tells of settings that do not lead to a flag server.
@@ -226,7 +226,7 @@ func refuseSettings(diags *diag.Diagnostics, token, doing string, err error) {
 // the process.
 func (p *buntingProvider) Close() {
 	if p.session != nil && p.session.client != nil {
-		p.session.client.Close()
+		p.session.release()
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 // resource and data source of the walk shares the session.
 type session struct {
 	client    *client.Client
+	release   func()       // gives the client back
 	walk      *client.Walk // what is read, within this walk
 	token     string       // to keep it out of the log
 	workspace string

@@ -60,6 +60,7 @@ var untold = map[string][]string{
 	"who removed an object is left out when it cannot be read": {"sent a stamp that cannot be read"},
 	"a test waits no hours for it, and TestAge has it":         {"%d h %d min", "%d days"},
 	"a validator's description, which nobody shows":            {"a duration of more than 0, like 30s"},
+	"told by the process when it ends":                         {"write the totals"},
 	"names of calls, in logs":                                  {"write the flag ", "restore the flag ", "make the change", "read all flags", "read the flags under ", "greet the server", "read an object"},
 }
 
