@@ -30,9 +30,10 @@ func newPace(policy Policy) *pace { return &pace{policy: policy, rate: policy.Mo
 func (p *pace) wait(ctx context.Context) (tooLong time.Duration, err error) {
 	for {
 		p.mu.Lock()
-		now := time.Now()
+		now, next := time.Now(), p.next
 		at := p.slot(now)
 		if until := at.Sub(now); until > p.patience(ctx, now) {
+			p.next = next // nobody takes that place
 			p.mu.Unlock()
 			return until, nil
 		}
