@@ -23,6 +23,8 @@ var arrows = map[string][]string{
 	"buntingtest":                     {"internal/server", "internal/evaluator", "internal/store", "internal/store/sqlite", "internal/token", "internal/flag"},
 	"tools/providerschema":            {"internal/provider"},
 	"tools/testreport":                {},
+	"bench":                           {"internal/client", "internal/flag"},
+	"bench/nothing":                   {"internal/provider"},
 	"internal/provider":               {"internal/client", "internal/flag"},
 	"internal/client":                 {"internal/wire", "internal/token", "internal/flag", "gen/bunting/v1", "gen/bunting/v1/buntingv1connect", "gen/pbflags/v1", "gen/pbflags/v1/pbflagsv1connect"},
 	"internal/server":                 {"internal/evaluator", "internal/store", "internal/wire", "internal/token", "internal/flag", "gen/bunting/v1", "gen/bunting/v1/buntingv1connect", "gen/pbflags/v1", "gen/pbflags/v1/pbflagsv1connect"},
