@@ -35,7 +35,7 @@ func run(ctx context.Context, plans, applies int) (err error) {
 	}
 	b := &bench{cli: os.Getenv("TF_ACC_TERRAFORM_PATH"), workspaces: map[string]*workspace{}}
 	if b.cli == "" {
-		return errors.New("TF_ACC_TERRAFORM_PATH names no Terraform CLI. Run this by make bench-terraform, or through tools/with-terraform.sh")
+		return errors.New("TF_ACC_TERRAFORM_PATH names no Terraform CLI. Run this by make bench-cli, or through tools/with-terraform.sh")
 	}
 	if b.dir, err = os.MkdirTemp("", "bunting-bench-"); err != nil {
 		return err

@@ -28,7 +28,7 @@ func main() {
 	}
 }
 
-// nothingProvider has the schemas of the real provider, which it is made from.
+// nothingProvider has the settings, resources and data sources of the real provider, which it is made from.
 type nothingProvider struct{ provider.Provider }
 
 func newProvider() provider.Provider { return &nothingProvider{ours.New("0.0.0-nothing")()} }
