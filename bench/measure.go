@@ -12,8 +12,18 @@ import (
 // manyFlags is how many flags are planned and applied where time is measured.
 const manyFlags = 1000
 
-// delays are how far away the server is where time is measured.
-var delays = []time.Duration{0, 20 * time.Millisecond, 50 * time.Millisecond, 150 * time.Millisecond}
+// aim is how much longer than nothing a command may take, with the server so far away.
+type aim struct {
+	delay time.Duration
+	ratio float64
+}
+
+const far = 50 * time.Millisecond // from here on changes are to travel together
+
+var (
+	applyAims = []aim{{0, 1.10}, {far, 1.10}, {150 * time.Millisecond, 1.60}}
+	planAims  = []aim{{0, 1.05}, {20 * time.Millisecond, 1.05}, {far, 1.05}, {150 * time.Millisecond, 1.05}}
+)
 
 // variant is what a command is run with.
 type variant struct {
@@ -32,11 +42,11 @@ type costs map[variant][]cost
 
 // rounds runs a command in turn with each variant, every other time in reverse, so that what a busy machine does meets
 // them all alike.
-func rounds(what string, count int, once func(variant) (cost, error)) (costs, error) {
-	variants := make([]variant, 0, 1+len(delays))
+func rounds(what string, aims []aim, count int, once func(variant) (cost, error)) (costs, error) {
+	variants := make([]variant, 0, 1+len(aims))
 	variants = append(variants, variant{provider: nothing})
-	for _, delay := range delays {
-		variants = append(variants, variant{ours, delay})
+	for _, a := range aims {
+		variants = append(variants, variant{ours, a.delay})
 	}
 	all := costs{}
 	for i := range count {
@@ -85,17 +95,17 @@ func (all costs) mostRequests(of func(variant) bool) (most int) {
 
 // times adds the ratio of each delay: how much longer than nothing it takes, the handshake aside, as the median of the
 // rounds. The range and the processors' time tell how far to trust it.
-func (all costs) times(t *table, what string, aims map[time.Duration]float64) {
+func (all costs) times(t *table, what string, aims []aim) {
 	base := all[variant{provider: nothing}]
-	for _, delay := range delays {
-		list := all[variant{ours, delay}]
+	for _, a := range aims {
+		list := all[variant{ours, a.delay}]
 		var ratios, cpu []float64
 		for i, c := range list {
 			ratios = append(ratios, (c.wall-c.calls["GetServer"].spent).Seconds()/base[i].wall.Seconds())
 			cpu = append(cpu, c.cpu.Seconds()/base[i].cpu.Seconds())
 		}
 		ratio := median(ratios)
-		t.addf(fmt.Sprintf("%s of %d flags, %s away: time", what, manyFlags, delay), fmt.Sprintf("≤ %.2f", aims[delay]), ratio <= aims[delay],
+		t.addf(fmt.Sprintf("%s of %d flags, %s away: time", what, manyFlags, a.delay), fmt.Sprintf("≤ %.2f", a.ratio), ratio <= a.ratio,
 			"%.2f (%.2f to %.2f; %.1f s, nothing %.1f s; CPU %.2f)", ratio, slices.Min(ratios), slices.Max(ratios), median(walls(list)), median(walls(base)), median(cpu))
 	}
 }
@@ -128,7 +138,7 @@ func (b *bench) applies(ctx context.Context, t *table, count int) error {
 			return err
 		}
 	}
-	all, err := rounds("apply", count, func(v variant) (cost, error) {
+	all, err := rounds("apply", applyAims, count, func(v variant) (cost, error) {
 		if err := b.workspaces[v.provider].forget(); err != nil {
 			return cost{}, err
 		}
@@ -144,10 +154,9 @@ func (b *bench) applies(ctx context.Context, t *table, count int) error {
 	}
 	most := all.mostRequests(func(v variant) bool { return v.provider == ours })
 	t.addf(fmt.Sprintf("apply of %d flags: requests", manyFlags), "≤ 1005", most <= 1005, "%d", most)
-	far := 50 * time.Millisecond
 	most = all.mostRequests(func(v variant) bool { return v == variant{ours, far} })
 	t.addf(fmt.Sprintf("apply of %d flags, %s away: requests", manyFlags, far), "≤ 350", most <= 350, "%d", most)
-	all.times(t, "apply", map[time.Duration]float64{delays[0]: 1.10, delays[1]: 1.10, delays[2]: 1.10, delays[3]: 1.60})
+	all.times(t, "apply", applyAims)
 	return nil
 }
 
@@ -156,13 +165,13 @@ const unchanged = "-detailed-exitcode"
 
 // plans measures planning what applies has left.
 func (b *bench) plans(ctx context.Context, t *table, count int) error {
-	all, err := rounds("plan", count, func(v variant) (cost, error) { return b.run(ctx, v, "plan", unchanged) })
+	all, err := rounds("plan", planAims, count, func(v variant) (cost, error) { return b.run(ctx, v, "plan", unchanged) })
 	if err != nil {
 		return err
 	}
 	most := all.mostRequests(func(v variant) bool { return v.provider == ours })
 	t.addf(fmt.Sprintf("refresh of %d flags: requests", manyFlags), "≤ 3", most <= 3, "%d", most)
-	all.times(t, "plan", map[time.Duration]float64{delays[0]: 1.05, delays[1]: 1.05, delays[2]: 1.05, delays[3]: 1.05})
+	all.times(t, "plan", planAims)
 	return nil
 }
 

@@ -151,7 +151,7 @@ func each(count int, do func(i int)) {
 // TestRequestsOfARefresh: what is read costs the same few requests, however much it is.
 func TestRequestsOfARefresh(t *testing.T) {
 	// So slow that those who can wait together do, on the busiest machine, too.
-	const far = 250 * time.Millisecond
+	const slow = 250 * time.Millisecond
 	for _, row := range []struct {
 		there       int
 		description int // bytes of each
@@ -164,8 +164,8 @@ func TestRequestsOfARefresh(t *testing.T) {
 		{there: 10_000, declared: 500, requests: 5},
 		// So much that it is not all read for the sake of a few.
 		{there: 1200, description: 1000, declared: 10, requests: 11, bytes: 100_000},
-		{there: 1200, description: 1000, declared: 10, delay: far, requests: 4, bytes: 100_000},
-		{there: 1200, description: 1000, declared: 200, delay: far, requests: 6}, // three at once, so far away
+		{there: 1200, description: 1000, declared: 10, delay: slow, requests: 4, bytes: 100_000},
+		{there: 1200, description: 1000, declared: 200, delay: slow, requests: 6}, // three at once, on so slow a road
 	} {
 		t.Run(fmt.Sprintf("%d of %d, %s away", row.declared, row.there, row.delay), func(t *testing.T) {
 			server := buntingtest.Start(t)
