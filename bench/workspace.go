@@ -138,13 +138,13 @@ func (w *workspace) run(ctx context.Context, endpoint, token, command string, ar
 		took.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	}
 	if err != nil {
-		return took, fmt.Errorf("%s: %w\n%s", strings.Join(cmd.Args, " "), err, beginning(out.Bytes()))
+		return took, fmt.Errorf("%s: %w\n%s", strings.Join(cmd.Args, " "), err, ending(out.Bytes()))
 	}
 	return took, nil
 }
 
-// beginning gives as much of an output as people read.
-func beginning(out []byte) []byte {
+// ending gives as much of an output as people read. Errors come last.
+func ending(out []byte) []byte {
 	const most = 4000
-	return out[:min(len(out), most)]
+	return out[max(0, len(out)-most):]
 }
