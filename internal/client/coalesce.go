@@ -53,7 +53,8 @@ type asker[Q, A any] struct {
 
 // trip is one call under way.
 type trip struct {
-	aboard int // askers who still wait; guarded by coalescer.mu
+	aboard int       // askers who still wait; guarded by coalescer.mu
+	end    time.Time // when it ends by itself, as the time of the last of them does; zero: never
 	cancel context.CancelFunc
 }
 
@@ -91,9 +92,10 @@ func (c *coalescer[Q, A]) leave(a *asker[Q, A]) bool {
 		c.waiting = slices.DeleteFunc(c.waiting, func(w *asker[Q, A]) bool { return w == a })
 		return true
 	}
-	a.trip.aboard--
-	if a.trip.aboard == 0 {
-		a.trip.cancel() // nobody waits for the answer any more
+	t := a.trip
+	t.aboard--
+	if t.aboard == 0 && (t.end.IsZero() || time.Now().Before(t.end)) {
+		t.cancel() // nobody waits for the answer any more; what is over in time is told so
 	}
 	return !c.keep
 }
@@ -110,10 +112,11 @@ func (c *coalescer[Q, A]) depart(ctx context.Context) {
 		// The call belongs to nobody in particular, so nobody's leaving ends it for
 		// the others. It has as much time as the most patient of them.
 		ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-		if latest, limited := patience(load); limited {
+		latest, limited := patience(load)
+		if limited {
 			ctx, cancel = context.WithDeadline(ctx, latest)
 		}
-		t := &trip{aboard: len(load), cancel: cancel}
+		t := &trip{aboard: len(load), end: latest, cancel: cancel}
 		for _, a := range load {
 			a.trip = t
 		}

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	buntingv1 "github.com/bunting-flags/terraform-provider-bunting/gen/bunting/v1"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/token"
 )
 
@@ -227,6 +228,27 @@ func TestPauseTooLong(t *testing.T) {
 			t.Errorf("%d requests in %s, kind %v", len(s.seen), time.Since(begin), e.Kind)
 		}
 	})
+}
+
+// A write whose time ends while it waits to be repeated tells what it met, not
+// that it was cancelled.
+func TestTheTimeOfAWriteEnds(t *testing.T) {
+	for range 50 { // two clocks run out at the same moment
+		synctest.Test(t, func(t *testing.T) {
+			s := &scripted{}
+			s.always(func() (*http.Response, error) { return nil, syscall.ECONNRESET })
+			policy := DefaultPolicy
+			policy.Backoff, policy.LongestBackoff = 1000*time.Hour, 1000*time.Hour
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			begin := time.Now()
+			_, err := s.client(t, policy).Write(ctx, flag.Put(newFlag("pay")))
+			e := checkError(t, err, "http://flags.test", `write the flag "pay"`, "E closed the connection without an answer. Is it restarting, or does it want TLS (https://)?")
+			if e.Kind != Unavailable || time.Since(begin) != time.Second {
+				t.Errorf("kind %v after %s", e.Kind, time.Since(begin))
+			}
+		})
+	}
 }
 
 // Whoever gives up while he waits is told so at once.
