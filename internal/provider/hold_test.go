@@ -9,6 +9,25 @@ import (
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
 )
 
+// everything is a configuration with every resource.
+const everything = providerBlock + `
+resource "bunting_flag" "f" {
+  key           = "pay"
+  default_value = false
+  value         = true
+  layer         = "user"
+}
+resource "bunting_override" "o" {
+  flag_key  = bunting_flag.f.key
+  entity_id = "u"
+  value     = false
+}
+resource "bunting_kill_switch" "k" {
+  flag_key = bunting_flag.f.key
+  reason   = "load"
+}
+`
+
 const heldConfig = `
 resource "bunting_flag" "f" {
   for_each      = toset(["pay", "search", "cart"])
