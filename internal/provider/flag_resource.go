@@ -150,6 +150,8 @@ func (r *flagResource) ValidateConfig(ctx context.Context, req resource.Validate
 
 // ModifyPlan settles what is planned, and refuses what may not be destroyed.
 func (r *flagResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout) // what is read while planning has no timeouts
+	defer cancel()
 	var config, plan, state flagModel
 	if !req.State.Raw.IsNull() {
 		resp.Diagnostics.Append(req.State.Get(ctx, &state)...)

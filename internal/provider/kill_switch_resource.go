@@ -183,6 +183,8 @@ func (r *killSwitchResource) ValidateConfig(ctx context.Context, req resource.Va
 // ModifyPlan refuses what would switch a feature back on unasked, and settles
 // what is planned.
 func (r *killSwitchResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout) // what is read while planning has no timeouts
+	defer cancel()
 	var plan, state killSwitchModel
 	update := !req.State.Raw.IsNull()
 	if update {

@@ -126,6 +126,8 @@ func (r *overrideResource) ValidateConfig(ctx context.Context, req resource.Vali
 
 // ModifyPlan keeps representations and tells of rules that the flag sets.
 func (r *overrideResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout) // what is read while planning has no timeouts
+	defer cancel()
 	if req.Plan.Raw.IsNull() {
 		var state overrideModel
 		resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
