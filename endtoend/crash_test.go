@@ -1,8 +1,6 @@
 package endtoend
 
 import (
-	"bufio"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -142,33 +140,12 @@ func killWhileApplying(t *testing.T, after int, moment func(kill func(), r *http
 // applyReporting applies and gives the keys of the flags that Terraform reports as created; seen is told their count.
 func applyReporting(t *testing.T, w *workspace, seen func(count int)) (keys []string) {
 	t.Helper()
-	cmd := command(t, w.dir, w.env, cli(t), "apply", "-json", "-auto-approve", "-input=false")
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	lines := bufio.NewScanner(stdout)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		var event struct {
-			Type string `json:"type"`
-			Hook struct {
-				Resource struct {
-					Key json.Number `json:"resource_key"`
-				} `json:"resource"`
-			} `json:"hook"`
-		}
-		if err := json.Unmarshal(lines.Bytes(), &event); err == nil && event.Type == "apply_complete" {
-			keys = append(keys, "load/"+event.Hook.Resource.Key.String())
+	applyWatching(t, w, func(e applyEvent) {
+		if e.Type == "apply_complete" {
+			keys = append(keys, e.key())
 			seen(len(keys))
 		}
-	}
-	if err := cmd.Wait(); err == nil {
-		t.Errorf("the apply went well, although its server was killed")
-	}
+	})
 	return keys
 }
 

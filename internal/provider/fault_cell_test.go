@@ -54,12 +54,12 @@ func (c *faultCell) name() string {
 
 // Errorf and Fatalf say which cell it is. Fatalf ends the cell.
 func (c *faultCell) Errorf(format string, args ...any) {
-	c.T.Helper()
+	c.Helper()
 	c.T.Errorf("%s: %s", c.name(), fmt.Sprintf(format, args...))
 }
 
 func (c *faultCell) Fatalf(format string, args ...any) {
-	c.T.Helper()
+	c.Helper()
 	c.Errorf(format, args...)
 	runtime.Goexit()
 }
@@ -162,7 +162,7 @@ func (c *faultCell) applies(config []coreBlock) {
 }
 
 func (c *faultCell) succeeds(o outcome) {
-	c.T.Helper()
+	c.Helper()
 	if o.code != 0 || len(o.diags) > 0 {
 		c.Fatalf("without a fault this is told: %s", o.text)
 	}
@@ -170,7 +170,7 @@ func (c *faultCell) succeeds(o outcome) {
 
 // keeps asks that a state is as it was.
 func (c *faultCell) keeps(before, state coreState) {
-	c.T.Helper()
+	c.Helper()
 	if !reflect.DeepEqual(state, before) {
 		c.Errorf("the state changed from %v to %v", before, state)
 	}
@@ -179,7 +179,7 @@ func (c *faultCell) keeps(before, state coreState) {
 // converges applies, now that all is well again, and asks for an empty plan. That
 // the plan tells of a change of our own, whose answer was lost, is fine.
 func (c *faultCell) converges(config []coreBlock) {
-	c.T.Helper()
+	c.Helper()
 	plan := c.core.plan(config, coreMode{})
 	plan.diags = slices.DeleteFunc(plan.diags, func(d told) bool {
 		return d.Severity == "warning" && strings.Contains(d.Detail, `workspace "matrix", which is this configuration's own`)
@@ -195,7 +195,7 @@ func (c *faultCell) converges(config []coreBlock) {
 
 // strikes lets the operation meet the fault, and checks what comes of it.
 func (c *faultCell) strikes(operation func() outcome) {
-	c.T.Helper()
+	c.Helper()
 	usual := maps.Clone(c.core.setting)
 	if c.says == silence {
 		c.core.setting["request_timeout"] = cty.StringVal(faultPatience.String())
@@ -317,7 +317,7 @@ func (c *faultCell) atGreeting() bool { return c.row.greets || c.fault.name == u
 
 // judge checks what was told of a fault.
 func (c *faultCell) judge(o outcome) {
-	c.T.Helper()
+	c.Helper()
 	if c.passes {
 		c.succeeds(o)
 		return
@@ -345,7 +345,7 @@ func (c *faultCell) judge(o outcome) {
 // count checks how often was asked: what may pass again and again, and a write
 // with the id that it had at first; everything else once.
 func (c *faultCell) count() {
-	c.T.Helper()
+	c.Helper()
 	requests, ids := c.proxy.recorded()
 	switch n := c.met.Load(); {
 	case c.fault.name == refused: // nobody counts

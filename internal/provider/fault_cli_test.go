@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -103,7 +104,7 @@ func TestFaultSample(t *testing.T) {
 	c.applies().must(t)
 	kept := c.state()
 	fails(func(procedure string) bool { return procedure != greeting }, func() outcome { return c.applies("-refresh-only") }, `Cannot read the override of "fNUMBER" for "u"`)
-	if string(c.state()) != string(kept) {
+	if !bytes.Equal(c.state(), kept) {
 		t.Error("reading changed the state")
 	}
 	c.unchanged()
@@ -123,9 +124,12 @@ func stateOf(t *testing.T, state []byte) map[string]any {
 	t.Helper()
 	var file struct {
 		Resources []struct {
-			Type, Name string
-			Instances  []struct{ Attributes any }
-		}
+			Type      string `json:"type"`
+			Name      string `json:"name"`
+			Instances []struct {
+				Attributes any `json:"attributes"`
+			} `json:"instances"`
+		} `json:"resources"`
 	}
 	if err := json.Unmarshal(state, &file); err != nil {
 		t.Fatal(err)

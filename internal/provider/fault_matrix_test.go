@@ -64,6 +64,7 @@ func TestFaultMatrix(t *testing.T) {
 			operations["data."+kind] = []string{readsAll}
 		}
 	}
+	var columns []*faultColumn
 	var first, rest []*faultCell
 	for _, kind := range slices.Sorted(maps.Keys(operations)) {
 		row, has := faultRows[kind]
@@ -80,7 +81,7 @@ func TestFaultMatrix(t *testing.T) {
 					rest = append(rest, cell)
 				}
 			}
-			defer column.checkAudit()
+			columns = append(columns, column)
 		}
 	}
 	t.Logf("%d cells", len(first)+len(rest))
@@ -93,6 +94,9 @@ func TestFaultMatrix(t *testing.T) {
 		})
 	}
 	running.Wait()
+	for _, column := range columns {
+		column.checkAudit()
+	}
 }
 
 // faultPlaces are for the cells that do something, not for those that wait for
