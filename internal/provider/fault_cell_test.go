@@ -41,7 +41,9 @@ type faultCell struct {
 	core   *core
 	struck chan struct{} // closed when the fault begins
 	met    atomic.Int32  // requests since then
-	took   time.Duration // of the call that met the fault
+
+	connections atomic.Int32  // to a server whose certificate is unknown
+	took        time.Duration // of the call that met the fault
 }
 
 func (c *faultCell) name() string {
@@ -208,7 +210,7 @@ func (c *faultCell) strikes(operation func() outcome) {
 		stranger.Config.ErrorLog = log.New(io.Discard, "", 0)
 		stranger.Config.ConnState = func(_ net.Conn, state http.ConnState) {
 			if state == http.StateNew {
-				c.met.Add(1)
+				c.connections.Add(1)
 			}
 		}
 		stranger.StartTLS()
@@ -347,12 +349,13 @@ func (c *faultCell) judge(o outcome) {
 func (c *faultCell) count() {
 	c.Helper()
 	requests, ids := c.proxy.recorded()
-	switch n := c.met.Load(); {
+	n := max(c.proxy.repeated(), int(c.connections.Load()))
+	switch {
 	case c.fault.name == refused: // nobody counts
 	case c.again && (n < 2 || n > 5):
-		c.Errorf("%d requests, want some repetitions: %v", n, requests)
-	case !c.again && n != 1:
-		c.Errorf("%d requests, want 1: %v", n, requests)
+		c.Errorf("%d times the same request, want some repetitions: %v", n, requests)
+	case !c.again && (n != 1 || len(ids) > 1):
+		c.Errorf("%d times the same request, want 1: %v", n, requests)
 	}
 	for _, id := range ids {
 		if id != ids[0] || id == "" {

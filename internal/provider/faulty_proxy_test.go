@@ -34,6 +34,7 @@ type faultyProxy struct {
 	spare    string           // the procedure that passes in spite of a fault
 	requests map[string]int   // by procedure, since fails was called last
 	ids      []string         // request ids of the writes among them
+	same     map[string]int   // by procedure and body
 }
 
 func newFaultyProxy(t *testing.T, server *buntingtest.Server) *faultyProxy {
@@ -42,7 +43,7 @@ func newFaultyProxy(t *testing.T, server *buntingtest.Server) *faultyProxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &faultyProxy{road: httputil.NewSingleHostReverseProxy(target), requests: map[string]int{}, done: make(chan struct{})}
+	p := &faultyProxy{road: httputil.NewSingleHostReverseProxy(target), requests: map[string]int{}, same: map[string]int{}, done: make(chan struct{})}
 	transport := &http.Transport{}
 	p.road.Transport = transport
 	p.road.ErrorLog = log.New(io.Discard, "", 0) // callers leave
@@ -65,6 +66,7 @@ func (p *faultyProxy) serve(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
 	fault, spare := p.fault, p.spare
 	p.requests[procedure]++
+	p.same[procedure+" "+string(body)]++
 	var write buntingv1.ApplyRequest
 	if procedure == "Apply" && proto.Unmarshal(body, &write) == nil {
 		p.ids = append(p.ids, write.GetRequestId())
@@ -91,7 +93,7 @@ func (p *faultyProxy) answer(r *http.Request) *httptest.ResponseRecorder {
 func (p *faultyProxy) fails(spare string, fault http.HandlerFunc) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.fault, p.spare, p.requests, p.ids = fault, spare, map[string]int{}, nil
+	p.fault, p.spare, p.requests, p.ids, p.same = fault, spare, map[string]int{}, nil, map[string]int{}
 }
 
 func (p *faultyProxy) count(procedure string) int {
@@ -105,6 +107,16 @@ func (p *faultyProxy) recorded() (requests map[string]int, ids []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return maps.Clone(p.requests), slices.Clone(p.ids)
+}
+
+// repeated tells how often the same was asked, at most.
+func (p *faultyProxy) repeated() (most int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, n := range p.same {
+		most = max(most, n)
+	}
+	return most
 }
 
 // faults gives what can be wrong with a server, by name.
