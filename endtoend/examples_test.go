@@ -26,7 +26,7 @@ func TestExamplesAreFormattedAndValid(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(folders) < 9 {
+	if len(folders) < 11 {
 		t.Fatalf("found only the examples %q", folders)
 	}
 	for _, folder := range folders {
@@ -113,9 +113,11 @@ resource "bunting_override" "acme" {
 		token string // of the smallest scope that will do
 		says  []string
 	}{
-		"bunting_evaluation": {evaluate, []string{`new_cart = true`, `theme_of_acme = "dark (OVERRIDE)"`}},
-		"bunting_flag":       {read, []string{`owner_of_new_cart = "team-checkout"`}},
-		"bunting_server":     {evaluate, []string{`environment = "default"`}},
+		"bunting_evaluation":  {evaluate, []string{`new_cart = true`, `theme_of_acme = "dark (OVERRIDE)"`}},
+		"bunting_evaluations": {read, []string{`theme_of_acme = "dark"`, `free_shipping = false`, `killed = []`}},
+		"bunting_flag":        {read, []string{`owner_of_new_cart = "team-checkout"`}},
+		"bunting_flags":       {read, []string{`held = {}`, `"checkout/new-cart" = true`}},
+		"bunting_server":      {evaluate, []string{`environment = "default"`}},
 	} {
 		t.Run(source, func(t *testing.T) {
 			t.Parallel()

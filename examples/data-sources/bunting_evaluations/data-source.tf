@@ -1,28 +1,28 @@
 # Everything under a prefix, as one tenant gets it, in one request.
-data "bunting_evaluations" "checkout" {
-  prefix    = "checkout"
+data "bunting_evaluations" "shop" {
+  prefix    = "shop"
   entity_id = "acme"
 }
 
 # Flags by name, each of which must exist. While the server is down they are what it said last, and a warning says so.
-data "bunting_evaluations" "limits" {
-  flag_keys   = ["shop/max-orders", "shop/max-users"]
+data "bunting_evaluations" "fees" {
+  flag_keys   = ["checkout/fee-percent", "checkout/free-shipping"]
   allow_stale = true
 }
 
-# All flags with both tags. It takes a token with the scope read.
-data "bunting_evaluations" "web" {
-  tags = ["web", "beta"]
+# All flags with these tags. It takes a token with the scope read.
+data "bunting_evaluations" "checkout" {
+  tags = ["checkout"]
 }
 
-output "checkout" {
-  value = data.bunting_evaluations.checkout.values
+output "theme_of_acme" {
+  value = data.bunting_evaluations.shop.values["shop/theme"]
 }
 
-output "max_orders" {
-  value = data.bunting_evaluations.limits.values["shop/max-orders"]
+output "free_shipping" {
+  value = data.bunting_evaluations.fees.values["checkout/free-shipping"]
 }
 
 output "killed" {
-  value = [for key, source in data.bunting_evaluations.web.sources : key if source == "KILLED"]
+  value = [for key, source in data.bunting_evaluations.checkout.sources : key if source == "KILLED"]
 }

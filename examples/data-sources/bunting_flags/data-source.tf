@@ -4,18 +4,20 @@ data "bunting_flags" "checkout" {
   owner  = "team-checkout"
 }
 
-output "killed" {
+output "held" {
   value = { for flag in data.bunting_flags.checkout.flags : flag.key => flag.holders if flag.killed }
 }
 
-# One override for each flag that has a tag.
-data "bunting_flags" "beta" {
-  tags = ["beta"]
+# An evaluation of each flag that has a tag.
+data "bunting_flags" "tagged" {
+  tags = ["checkout"]
 }
 
-resource "bunting_override" "beta_for_acme" {
-  for_each  = toset(data.bunting_flags.beta.keys)
-  flag_key  = each.key
-  entity_id = "acme"
-  value     = true
+data "bunting_evaluation" "tagged" {
+  for_each = toset(data.bunting_flags.tagged.keys)
+  flag_key = each.key
+}
+
+output "tagged" {
+  value = { for key, evaluation in data.bunting_evaluation.tagged : key => evaluation.value }
 }
