@@ -164,27 +164,27 @@ func TestLastKnownGoesByState(t *testing.T) {
 	}
 }
 
-// Resources are never read from what was last known: one error, and the state as
-// it was.
+// Resources are never read from what was last known: one error for all of them, an
+// error for each change, and the state as it was.
 func TestLastKnownIsNotForResources(t *testing.T) {
 	t.Parallel()
 	server := buntingtest.Start(t)
 	shop(t, server)
 	c := newCLI(t, server.Endpoint, server.AdminToken).quick()
-	config := lastingConfig + "resource \"bunting_flag\" \"f\" {\n  key = \"f\"\n  default_value = 1\n}\n"
+	config := lastingConfig + "resource \"bunting_flag\" \"f\" {\n  count = 3\n  key = \"f${count.index}\"\n  default_value = 1\n}\n"
 	c.config(config)
 	c.applies().must(t)
-	before := c.run("state", "show", "bunting_flag.f").must(t).text
+	before := c.run("state", "show", "bunting_flag.f[0]").must(t).text
 	server.Stop()
 	got := c.plans().fails(t)
-	if got.Summary != `Cannot read the flag "f"` || !strings.Contains(got.Detail, "refused the connection") {
+	if !strings.HasPrefix(got.Summary, `Cannot read the flag "f`) || !strings.Contains(got.Detail, "refused the connection") {
 		t.Errorf("got %s", got)
 	}
 	c.config(strings.Replace(config, "default_value = 1", "default_value = 2", 1))
-	if got := c.applies("-refresh=false").fails(t); got.Summary != `Cannot change the flag "f"` {
-		t.Errorf("got %s", got)
+	if got := c.applies("-refresh=false").of("error"); len(got) != 3 || !strings.HasPrefix(got[0].Summary, `Cannot change the flag "f`) {
+		t.Errorf("got %v", got)
 	}
-	if after := c.run("state", "show", "bunting_flag.f").must(t).text; after != before {
+	if after := c.run("state", "show", "bunting_flag.f[0]").must(t).text; after != before {
 		t.Errorf("the state changed from %s to %s", before, after)
 	}
 }
