@@ -25,11 +25,17 @@ import (
 	buntingv1 "github.com/bunting-flags/terraform-provider-bunting/gen/bunting/v1"
 )
 
-// Limits that the cells run with.
-const (
-	faultTimeouts = 3 * time.Second // of an operation: all of timeouts
-	faultPatience = time.Second     // of a request that is not answered
-)
+// faultPatience is how long a request waits that is not answered.
+const faultPatience = time.Second
+
+// limit is how long an operation may take: all of its timeouts. Only silence is to
+// last until then.
+func (c *faultCell) limit() time.Duration {
+	if c.says == silence {
+		return 3 * faultPatience
+	}
+	return 20 * time.Second
+}
 
 // faultCell is a fault that one operation meets.
 type faultCell struct {
@@ -39,9 +45,9 @@ type faultCell struct {
 	key    string
 	proxy  *faultyProxy
 	core   *core
-	struck chan struct{} // closed when the fault begins
-	met    atomic.Int32  // requests since then
 
+	struck      chan struct{} // closed when the fault begins
+	met         atomic.Int32  // requests since then
 	connections atomic.Int32  // to a server whose certificate is unknown
 	took        time.Duration // of the call that met the fault
 }
@@ -149,7 +155,7 @@ func (c *faultCell) block(texts ...string) coreBlock {
 	if typ := c.core.schemas[c.kind].typ; typ.HasAttribute("timeouts") {
 		limits := map[string]cty.Value{}
 		for name := range typ.AttributeType("timeouts").AttributeTypes() {
-			limits[name] = cty.StringVal(faultTimeouts.String())
+			limits[name] = cty.StringVal(c.limit().String())
 		}
 		all["timeouts"] = cty.ObjectVal(limits)
 	}
@@ -223,7 +229,7 @@ func (c *faultCell) strikes(operation func() outcome) {
 	o := operation()
 	c.core.wrap = nil
 
-	if c.took > faultTimeouts+faultPatience+time.Second {
+	if c.took > c.limit()+faultPatience+time.Second {
 		c.Errorf("it took %s", c.took)
 	}
 	c.judge(o)
