@@ -82,10 +82,8 @@ func (c *Client) translate(ctx, attempt context.Context, op string, err error) e
 		if p := c.told(e, told); p != nil {
 			return p
 		}
-	case errors.Is(ctx.Err(), context.Canceled):
-		e.Kind, e.Message, e.Err = Canceled, "it was cancelled before "+c.endpoint+" had answered.", context.Canceled
 	case ctx.Err() != nil:
-		e.Kind, e.Message, e.Err = Timeout, "the time for the whole operation ended before "+c.endpoint+" had answered. Is the server overloaded, or is a firewall dropping packets on the way?", context.DeadlineExceeded
+		return c.ended(op, ctx.Err())
 	case attempt.Err() != nil:
 		e.Kind, e.Message, e.Err = Timeout, fmt.Sprintf("%s did not answer within %s (the request timeout). Is it overloaded, or is a firewall dropping packets on the way?", c.endpoint, c.timeout), context.DeadlineExceeded
 	case hasFault:
@@ -119,6 +117,17 @@ func mayPass(ctx context.Context, e *Error, err error) bool {
 	}
 }
 
+// ended is the error of an operation whose context has ended.
+func (c *Client) ended(op string, why error) *Error {
+	if errors.Is(why, context.Canceled) {
+		return &Error{Kind: Canceled, Op: op, Endpoint: c.endpoint, Err: context.Canceled, Message: "it was cancelled before " + c.endpoint + " had answered."}
+	}
+	return &Error{
+		Kind: Timeout, Op: op, Endpoint: c.endpoint, Err: context.DeadlineExceeded,
+		Message: "the time for the whole operation ended before " + c.endpoint + " had answered. Is the server overloaded, or is a firewall dropping packets on the way?",
+	}
+}
+
 // retold gives the error of a call that several travelled in as that of one of
 // them. A caller's own end is put into words here.
 func (c *Client) retold(ctx context.Context, op string, err error) error {
@@ -134,7 +143,9 @@ func (c *Client) retold(ctx context.Context, op string, err error) error {
 		own.Op = op
 		return &own
 	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
-		return c.translate(ctx, ctx, op, err)
+		return c.ended(op, err)
+	case errors.Is(err, context.DeadlineExceeded): // the call's, which ends a moment before its last caller's
+		return c.ended(op, err)
 	}
 	return &Error{Kind: Broken, Op: op, Endpoint: c.endpoint, Err: err, Message: err.Error()}
 }

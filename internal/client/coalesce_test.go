@@ -246,3 +246,26 @@ func TestCoalescingAtRandom(t *testing.T) {
 		}
 	})
 }
+
+// TestRetold: whatever ended a call that several travelled in, each of them is
+// told in words of its own.
+func TestRetold(t *testing.T) {
+	c := newClient(t, "http://127.0.0.1:1", 0)
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, tc := range map[string]struct {
+		ctx  context.Context
+		err  error
+		kind Kind
+	}{
+		"the caller has left":                     {over, context.Canceled, Canceled},
+		"the call's time is over, ours not quite": {t.Context(), context.DeadlineExceeded, Timeout},
+		"the error of the call":                   {t.Context(), &Error{Kind: Unavailable, Op: "read 2 objects"}, Unavailable},
+		"a defect":                                {t.Context(), errors.New("a defect"), Broken},
+	} {
+		var e *Error
+		if err := c.retold(tc.ctx, "read the flag", tc.err); !errors.As(err, &e) || e.Kind != tc.kind || e.Op != "read the flag" {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}

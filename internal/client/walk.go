@@ -13,9 +13,10 @@ import (
 // 1,000 flags in at most 3 requests, 10,000 in at most 5, and 10 of a server with
 // 100,000 in at most 4 and under 100 kB).
 const (
-	// wholeAtOnce is the size in bytes up to which the first read takes it all: a
-	// second call would cost more than these bytes.
-	wholeAtOnce = 1 << 20
+	// wholeAtOnce is the size in bytes up to which the first read takes it all: about
+	// 30,000 flags, which travel compressed to a tenth and less, and cost less than
+	// a second call does.
+	wholeAtOnce = 4 << 20
 	// fewRefs is how many objects are read one by one before it is taken for
 	// certain that there is no end of them.
 	fewRefs = 10

@@ -51,7 +51,7 @@ func TestFaultSample(t *testing.T) {
 	fails := func(when func(procedure string) bool, run func() outcome, summaries ...string) {
 		t.Helper()
 		for i, p := range proxies {
-			fault := p.faults()[faultSample[i]]
+			fault := p.named(t, faultSample[i])
 			p.fails("", func(w http.ResponseWriter, r *http.Request) {
 				if when(path.Base(r.URL.Path)) {
 					fault(w, r)

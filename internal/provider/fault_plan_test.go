@@ -23,7 +23,7 @@ func TestPlanningWithoutAnAnswer(t *testing.T) {
 	config := []coreBlock{block(t, "bunting_override.o", `{"flag_key": "pay", "entity_id": "u", "value": false}`, "")}
 	plan := func(fault string, config []coreBlock, action string) {
 		t.Helper()
-		proxy.fails(greeting, proxy.faults()[fault])
+		proxy.fails(greeting, proxy.named(t, fault))
 		begin := time.Now()
 		p := c.plan(config, coreMode{noRefresh: true})
 		p.must(t)

@@ -119,13 +119,14 @@ func (p *faultyProxy) repeated() (most int) {
 	return most
 }
 
-// faults gives what can be wrong with a server, by name.
-func (p *faultyProxy) faults() map[string]http.HandlerFunc {
-	all := map[string]http.HandlerFunc{}
+// named gives what can be wrong with a server, by the name that it has in faults.
+func (p *faultyProxy) named(t testing.TB, name string) http.HandlerFunc {
+	t.Helper()
 	for _, f := range faults {
-		if f.serve != nil {
-			all[f.name] = func(w http.ResponseWriter, r *http.Request) { f.serve(p, w, r) }
+		if f.name == name && f.serve != nil {
+			return func(w http.ResponseWriter, r *http.Request) { f.serve(p, w, r) }
 		}
 	}
-	return all
+	t.Fatalf("no fault is named %q", name)
+	return nil
 }

@@ -145,19 +145,19 @@ func TestLastKnownGoesByState(t *testing.T) {
 	anna.does(kill("shop/theme", "anna"))
 	c.config(config("v", "true"))
 	c.applies().must(t)
-	proxy.fails("", proxy.faults()["503"])
+	proxy.fails("", proxy.named(t, "503"))
 	c.config(config("u", "true"))
 	c.applies().must(t)
 	if got := c.output("e"); got != `["blue","KILLED"]` {
 		t.Errorf("got %s", got)
 	}
-	for _, fault := range []string{"401", "403", "404", "429", "HTML"} {
-		proxy.fails("", proxy.faults()[fault])
+	for _, fault := range []string{"401", "403", "404 of a proxy", "429", "HTML"} {
+		proxy.fails("", proxy.named(t, fault))
 		if got := c.plans().fails(t); got.Summary != "Cannot greet the flag server" {
 			t.Errorf("%s: got %s", fault, got)
 		}
 	}
-	proxy.fails("GetServer", proxy.faults()["reset"]) // it dies within the walk
+	proxy.fails("GetServer", proxy.named(t, "reset")) // it dies within the walk
 	c.applies().must(t)
 	if got := c.output("e"); got != `["blue","KILLED"]` {
 		t.Errorf("got %s", got)

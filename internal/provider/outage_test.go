@@ -51,7 +51,7 @@ func TestADeadServerIsToldOnce(t *testing.T) {
 	before := c.state()
 	for _, how := range []string{"reset", "503"} {
 		for _, spare := range []string{"GetServer", ""} {
-			proxy.fails(spare, proxy.faults()[how])
+			proxy.fails(spare, proxy.named(t, how))
 			for _, args := range [][]string{{"plan"}, {"apply", "-auto-approve"}, {"apply", "-auto-approve", "-refresh-only"}, {"apply", "-auto-approve", "-destroy"}} {
 				e := c.run(append(args, "-json", "-input=false")...).fails(t)
 				if want := map[bool]string{true: "Cannot greet", false: "Cannot read"}[spare == ""]; !strings.HasPrefix(e.Summary, want) {
@@ -63,7 +63,7 @@ func TestADeadServerIsToldOnce(t *testing.T) {
 			}
 		}
 	}
-	proxy.fails("GetServer", proxy.faults()["503"])
+	proxy.fails("GetServer", proxy.named(t, "503"))
 	c.config(providerBlock)
 	c.plans("-refresh=false").fails(t) // what is to be destroyed is looked at, too
 	c.config(manyFlags(20))
@@ -78,7 +78,7 @@ data "bunting_flag" "f" {
   key   = "f/${count.index}"
 }
 `)
-	proxy.fails("GetServer", proxy.faults()["503"])
+	proxy.fails("GetServer", proxy.named(t, "503"))
 	if o := c.plans(); len(o.of("error")) != 3 {
 		t.Errorf("%d errors\n%s", len(o.of("error")), o.text)
 	}

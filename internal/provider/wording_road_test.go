@@ -167,7 +167,7 @@ var roadWording = []wordingCase{
 	{"the server ends before anything is read", func(s *wordingScene) {
 		s.ready(s.flag(""))
 		proxy := s.proxy()
-		proxy.fails("GetServer", proxy.faults()["reset"])
+		proxy.fails("GetServer", proxy.named(s.T, "reset"))
 		s.plans(s.flag(""), s.override("", "bunting_flag.f"), s.kill("", "bunting_flag.f"))
 	}},
 	{"every write fails", func(s *wordingScene) {
@@ -242,13 +242,13 @@ var roadWording = []wordingCase{
 		answers(&buntingv1.GetServerResponse{Version: "9.0.0", Protocol: 7, OldestProtocol: 5}), answers(&buntingv1.GetServerResponse{Version: "0.0.1", Protocol: -1, OldestProtocol: -1}), answers(&buntingv1.GetServerResponse{})),
 	{"no answer in time", func(s *wordingScene) {
 		proxy := s.proxy()
-		proxy.fails("", proxy.faults()["hanging"])
+		proxy.fails("", proxy.named(s.T, "hanging"))
 		s.provider("request_timeout", "50ms")
 		told := s.told
 		proxy.fails("", nil)
 		s.ready(s.flag(`{"timeouts": {"create": null, "read": "200ms", "update": null, "delete": null}}`))
 		s.told = told
-		proxy.fails("GetServer", proxy.faults()["hanging"])
+		proxy.fails("GetServer", proxy.named(s.T, "hanging"))
 		s.plans(s.flag(`{"timeouts": {"create": null, "read": "200ms", "update": null, "delete": null}}`))
 	}},
 	greeted("an HTML page, as of a login", page(http.StatusOK, "")),
@@ -261,7 +261,7 @@ var roadWording = []wordingCase{
 		s.layered()
 		proxy := s.proxy()
 		for _, fault := range []string{"cut off", "cut short"} {
-			proxy.fails("GetServer", proxy.faults()[fault])
+			proxy.fails("GetServer", proxy.named(s.T, fault))
 			s.reads("bunting_flag", `{"key": "pay"}`)
 		}
 	}},
