@@ -84,12 +84,12 @@ var faults = []struct {
 		message: `E closed the connection without an answer. Is it restarting, or does it want TLS (https://)?`,
 	},
 	{
-		name: "hangs", then: hangs(""), timeout: 50 * time.Millisecond, kind: Timeout,
-		message: `E did not answer within 50ms (the request timeout). Is it overloaded, or is a firewall dropping packets on the way?`,
+		name: "hangs", then: hangs(""), timeout: 500 * time.Millisecond, kind: Timeout,
+		message: `E did not answer within 500ms (the request timeout). Is it overloaded, or is a firewall dropping packets on the way?`,
 	},
 	{
-		name: "slow headers", then: hangs("HTTP/1.1 200 OK\r\nContent-"), timeout: 50 * time.Millisecond, kind: Timeout,
-		message: `E did not answer within 50ms (the request timeout). Is it overloaded, or is a firewall dropping packets on the way?`,
+		name: "slow headers", then: hangs("HTTP/1.1 200 OK\r\nContent-"), timeout: 500 * time.Millisecond, kind: Timeout,
+		message: `E did not answer within 500ms (the request timeout). Is it overloaded, or is a firewall dropping packets on the way?`,
 	},
 	{
 		name: "no HTTP", then: func(conn net.Conn) { fmt.Fprint(conn, "SSH-2.0-OpenSSH_9.2\r\n") }, kind: NotFlagServer,
@@ -345,7 +345,7 @@ func TestSlowBody(t *testing.T) {
 			}
 			d := newDouble(t, hangs("HTTP/1.1 200 OK\r\nContent-Type: "+kind+"\r\nContent-Length: 1000\r\n\r\n\x00"))
 			c := newClient(t, d.endpoint, 50*time.Millisecond)
-			e := checkError(t, call.call(t.Context(), c), c.Endpoint(), call.op, `E did not answer within 50ms (the request timeout). Is it overloaded, or is a firewall dropping packets on the way?`)
+			e := checkError(t, call.call(t.Context(), c), c.Endpoint(), call.op, `E did not answer within 500ms (the request timeout). Is it overloaded, or is a firewall dropping packets on the way?`)
 			if e.Kind != Timeout || !errors.Is(e, context.DeadlineExceeded) {
 				t.Errorf("kind %v of %v", e.Kind, e.Err)
 			}

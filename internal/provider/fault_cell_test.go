@@ -28,15 +28,6 @@ import (
 // faultPatience is how long a request waits that is not answered.
 const faultPatience = time.Second
 
-// limit is how long an operation may take: all of its timeouts. Only silence is to
-// last until then.
-func (c *faultCell) limit() time.Duration {
-	if c.says == silence {
-		return 3 * faultPatience
-	}
-	return 20 * time.Second
-}
-
 // faultCell is a fault that one operation meets.
 type faultCell struct {
 	*faultColumn
@@ -50,6 +41,15 @@ type faultCell struct {
 	met         atomic.Int32  // requests since then
 	connections atomic.Int32  // to a server whose certificate is unknown
 	took        time.Duration // of the call that met the fault
+}
+
+// limit is how long an operation may take: all of its timeouts. Only silence is to
+// last until then.
+func (c *faultCell) limit() time.Duration {
+	if c.says == silence {
+		return 3 * faultPatience
+	}
+	return 20 * time.Second
 }
 
 func (c *faultCell) name() string {

@@ -120,13 +120,13 @@ func (p *faultyProxy) repeated() (most int) {
 }
 
 // named gives what can be wrong with a server, by the name that it has in faults.
-func (p *faultyProxy) named(t testing.TB, name string) http.HandlerFunc {
-	t.Helper()
+func (p *faultyProxy) named(tb testing.TB, name string) http.HandlerFunc {
+	tb.Helper()
 	for _, f := range faults {
 		if f.name == name && f.serve != nil {
 			return func(w http.ResponseWriter, r *http.Request) { f.serve(p, w, r) }
 		}
 	}
-	t.Fatalf("no fault is named %q", name)
+	tb.Fatalf("no fault is named %q", name)
 	return nil
 }
