@@ -344,7 +344,7 @@ func TestSlowBody(t *testing.T) {
 				kind = typeStream
 			}
 			d := newDouble(t, hangs("HTTP/1.1 200 OK\r\nContent-Type: "+kind+"\r\nContent-Length: 1000\r\n\r\n\x00"))
-			c := newClient(t, d.endpoint, 50*time.Millisecond)
+			c := newClient(t, d.endpoint, 500*time.Millisecond)
 			e := checkError(t, call.call(t.Context(), c), c.Endpoint(), call.op, `E did not answer within 500ms (the request timeout). Is it overloaded, or is a firewall dropping packets on the way?`)
 			if e.Kind != Timeout || !errors.Is(e, context.DeadlineExceeded) {
 				t.Errorf("kind %v of %v", e.Kind, e.Err)

@@ -73,6 +73,10 @@ func (c *Client) heard(err error) {
 // repeat makes attempts at a call until one succeeds or another would be no use:
 // the failure is not of the kind that passes, the call is not safe to repeat, the
 // attempts or the budget are used up, or the time is.
+//
+// While it waits it holds no connection. Questions that travel together wait as
+// one, and who comes meanwhile joins the next trip: to leave alone would ask a
+// host in trouble a multiple.
 func (c *Client) repeat(ctx context.Context, op string, safe bool, attempt func() error) error {
 	c.totals.begin()
 	defer c.totals.end(ctx, c.report)

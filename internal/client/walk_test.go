@@ -156,7 +156,7 @@ func TestWalkOfASmallServer(t *testing.T) {
 func TestWalkOfALargeServer(t *testing.T) {
 	server := buntingtest.Start(t)
 	c, g := gated(t, server, server.AdminToken)
-	fill(t, c, 1200, 1000)
+	fill(t, c, 1200, 4000)
 	w := c.NewWalk()
 	g.calls()
 	release := g.holds("Get")
