@@ -80,7 +80,7 @@ func (d *flagDataSource) Schema(_ context.Context, _ datasource.SchemaRequest, r
 // ValidateConfig checks what the configuration says by itself.
 func (d *flagDataSource) ValidateConfig(ctx context.Context, req datasource.ValidateConfigRequest, resp *datasource.ValidateConfigResponse) {
 	var config flagDataModel
-	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
+	resp.Diagnostics.Append(get(ctx, req.Config, &config)...)
 	if resp.Diagnostics.HasError() || config.Key.IsUnknown() || config.Key.IsNull() {
 		return
 	}
@@ -92,7 +92,7 @@ func (d *flagDataSource) ValidateConfig(ctx context.Context, req datasource.Vali
 // Read asks the server.
 func (d *flagDataSource) Read(ctx context.Context, req datasource.ReadRequest, resp *datasource.ReadResponse) {
 	var m flagDataModel
-	resp.Diagnostics.Append(req.Config.Get(ctx, &m)...)
+	resp.Diagnostics.Append(get(ctx, req.Config, &m)...)
 	if resp.Diagnostics.HasError() {
 		return
 	}
@@ -114,7 +114,7 @@ func (d *flagDataSource) Read(ctx context.Context, req datasource.ReadRequest, r
 		doing.failed(&resp.Diagnostics, err)
 		return
 	}
-	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
+	resp.Diagnostics.Append(set(ctx, &resp.State, &m)...)
 }
 
 // describe gives the definition of a flag and who holds it killed.

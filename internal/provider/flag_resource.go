@@ -135,7 +135,7 @@ type flagIdentity struct {
 // ValidateConfig checks what the configuration says by itself.
 func (r *flagResource) ValidateConfig(ctx context.Context, req resource.ValidateConfigRequest, resp *resource.ValidateConfigResponse) {
 	var config flagModel
-	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
+	resp.Diagnostics.Append(get(ctx, req.Config, &config)...)
 	if resp.Diagnostics.HasError() {
 		return
 	}
@@ -154,7 +154,7 @@ func (r *flagResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRe
 	defer cancel()
 	var config, plan, state flagModel
 	if !req.State.Raw.IsNull() {
-		resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
+		resp.Diagnostics.Append(get(ctx, req.State, &state)...)
 	}
 	if req.Plan.Raw.IsNull() {
 		kept := r.session.planDestroy(ctx, req, resp, flag.FlagRef(flag.Key(state.Key.ValueString())))
@@ -163,11 +163,12 @@ func (r *flagResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRe
 		}
 		return
 	}
-	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
-	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
+	resp.Diagnostics.Append(get(ctx, req.Config, &config)...)
+	resp.Diagnostics.Append(get(ctx, req.Plan, &plan)...)
 	if resp.Diagnostics.HasError() {
 		return
 	}
+	proposed := plan
 	prior, err := flag.ParseType(state.Type.ValueString())
 	if err != nil {
 		prior = 0 // there is no prior state
@@ -190,7 +191,7 @@ func (r *flagResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRe
 		d.changing = r.planUpdate(ctx, &config, &plan, &state, d, prior, resp)
 	}
 	r.session.plan(d)
-	resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
+	resp.Diagnostics.Append(setChanged(ctx, &resp.Plan, &proposed, &plan)...)
 }
 
 // planUpdate settles the plan of a flag that exists, and reports whether it is
@@ -299,7 +300,7 @@ func (r *flagResource) leftOver(ctx context.Context, state *flagModel, kept reco
 // Create makes the flag, or restores it when it is archived.
 func (r *flagResource) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
 	var plan flagModel
-	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
+	resp.Diagnostics.Append(get(ctx, req.Plan, &plan)...)
 	ctx, cancel := deadline(ctx, &resp.Diagnostics, plan.Timeouts.Create, writeTimeout)
 	defer cancel()
 	if resp.Diagnostics.HasError() {
@@ -316,7 +317,7 @@ func (r *flagResource) Create(ctx context.Context, req resource.CreateRequest, r
 	}
 	plan.ID, plan.Type = types.StringValue(string(f.Key)), typeName(f.Type)
 	plan.Killed = types.BoolValue(standing(holds))
-	resp.Diagnostics.Append(resp.State.Set(ctx, &plan)...)
+	resp.Diagnostics.Append(set(ctx, &resp.State, &plan)...)
 	resp.Diagnostics.Append(setIdentity(ctx, resp.Identity, flagIdentity{Key: plan.Key})...)
 	kept.save(ctx, resp.Private, &resp.Diagnostics)
 }
@@ -337,7 +338,7 @@ func (m *flagModel) ready(ctx context.Context, prior flag.Type, diags *diag.Diag
 // Read takes over what the server has.
 func (r *flagResource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
 	var state flagModel
-	resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
+	resp.Diagnostics.Append(get(ctx, req.State, &state)...)
 	ctx, cancel := deadline(ctx, &resp.Diagnostics, state.Timeouts.Read, readTimeout)
 	defer cancel()
 	kept := loadRecord(ctx, req.Private, &resp.Diagnostics)
@@ -368,22 +369,22 @@ func (r *flagResource) Read(ctx context.Context, req resource.ReadRequest, resp 
 		resp.State.RemoveResource(ctx) // see leftOver; the one that took its place is not to be destroyed for it
 		return
 	}
-	before := state
+	prior, before := state, state
 	if err := state.show(ctx, f, holds); err != nil {
 		operation{doing: fmt.Sprintf("read the flag %q", key)}.failed(&resp.Diagnostics, err)
 		return
 	}
 	before.Killed, before.ID = state.Killed, state.ID
 	tellChange(&resp.Diagnostics, kept, f, !state.equal(&before))
-	resp.Diagnostics.Append(resp.State.Set(ctx, &state)...)
+	resp.Diagnostics.Append(setChanged(ctx, &resp.State, &prior, &state)...)
 	kept.at(f, r.session.storeID).save(ctx, resp.Private, &resp.Diagnostics)
 }
 
 // Update writes the flag as the plan has it.
 func (r *flagResource) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
 	var plan, state flagModel
-	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
-	resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
+	resp.Diagnostics.Append(get(ctx, req.Plan, &plan)...)
+	resp.Diagnostics.Append(get(ctx, req.State, &state)...)
 	ctx, cancel := deadline(ctx, &resp.Diagnostics, plan.Timeouts.Update, writeTimeout)
 	defer cancel()
 	kept := loadRecord(ctx, req.Private, &resp.Diagnostics)
@@ -405,7 +406,7 @@ func (r *flagResource) Update(ctx context.Context, req resource.UpdateRequest, r
 	}
 	plan.ID, plan.Type = types.StringValue(string(f.Key)), typeName(f.Type)
 	plan.Killed = types.BoolValue(standing(holds))
-	resp.Diagnostics.Append(resp.State.Set(ctx, &plan)...)
+	resp.Diagnostics.Append(set(ctx, &resp.State, &plan)...)
 	resp.Diagnostics.Append(setIdentity(ctx, resp.Identity, flagIdentity{Key: plan.Key})...)
 	kept.save(ctx, resp.Private, &resp.Diagnostics)
 }
@@ -413,7 +414,7 @@ func (r *flagResource) Update(ctx context.Context, req resource.UpdateRequest, r
 // Delete does what on_destroy says.
 func (r *flagResource) Delete(ctx context.Context, req resource.DeleteRequest, resp *resource.DeleteResponse) {
 	var state flagModel
-	resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
+	resp.Diagnostics.Append(get(ctx, req.State, &state)...)
 	ctx, cancel := deadline(ctx, &resp.Diagnostics, state.Timeouts.Delete, writeTimeout)
 	defer cancel()
 	kept := loadRecord(ctx, req.Private, &resp.Diagnostics)

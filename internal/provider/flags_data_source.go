@@ -79,7 +79,7 @@ func (d *flagsDataSource) Schema(_ context.Context, _ datasource.SchemaRequest, 
 // ValidateConfig checks what the configuration says by itself.
 func (d *flagsDataSource) ValidateConfig(ctx context.Context, req datasource.ValidateConfigRequest, resp *datasource.ValidateConfigResponse) {
 	var config flagsModel
-	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
+	resp.Diagnostics.Append(get(ctx, req.Config, &config)...)
 	if !resp.Diagnostics.HasError() {
 		checkPrefix(config.Prefix, &resp.Diagnostics)
 	}
@@ -88,7 +88,7 @@ func (d *flagsDataSource) ValidateConfig(ctx context.Context, req datasource.Val
 // Read asks the server.
 func (d *flagsDataSource) Read(ctx context.Context, req datasource.ReadRequest, resp *datasource.ReadResponse) {
 	var m flagsModel
-	resp.Diagnostics.Append(req.Config.Get(ctx, &m)...)
+	resp.Diagnostics.Append(get(ctx, req.Config, &m)...)
 	if resp.Diagnostics.HasError() {
 		return
 	}
@@ -98,7 +98,7 @@ func (d *flagsDataSource) Read(ctx context.Context, req datasource.ReadRequest, 
 		operation{doing: "list flags"}.failed(&resp.Diagnostics, err)
 		return
 	}
-	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
+	resp.Diagnostics.Append(set(ctx, &resp.State, &m)...)
 }
 
 // list puts the flags that the model chooses into it.

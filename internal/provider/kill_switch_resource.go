@@ -153,7 +153,7 @@ func (r *killSwitchResource) IdentitySchema(_ context.Context, _ resource.Identi
 // ValidateConfig checks what the configuration says by itself.
 func (r *killSwitchResource) ValidateConfig(ctx context.Context, req resource.ValidateConfigRequest, resp *resource.ValidateConfigResponse) {
 	var config killSwitchModel
-	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
+	resp.Diagnostics.Append(get(ctx, req.Config, &config)...)
 	if resp.Diagnostics.HasError() {
 		return
 	}
@@ -188,7 +188,7 @@ func (r *killSwitchResource) ModifyPlan(ctx context.Context, req resource.Modify
 	var plan, state killSwitchModel
 	update := !req.State.Raw.IsNull()
 	if update {
-		resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
+		resp.Diagnostics.Append(get(ctx, req.State, &state)...)
 		if resp.Diagnostics.HasError() {
 			return
 		}
@@ -201,7 +201,7 @@ func (r *killSwitchResource) ModifyPlan(ctx context.Context, req resource.Modify
 		r.refuseEngaged(ctx, &resp.Diagnostics, &state, kept, "destroy", r.session.unread)
 		return
 	}
-	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
+	resp.Diagnostics.Append(get(ctx, req.Plan, &plan)...)
 	if resp.Diagnostics.HasError() {
 		return
 	}
@@ -226,7 +226,7 @@ func (r *killSwitchResource) ModifyPlan(ctx context.Context, req resource.Modify
 			invalid(&resp.Diagnostics, err)
 		}
 	}
-	resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
+	resp.Diagnostics.Append(set(ctx, &resp.Plan, &plan)...)
 }
 
 // equal reports whether two models say the same.
@@ -313,7 +313,7 @@ func (r *killSwitchResource) look(ctx context.Context, m *killSwitchModel, diags
 // Create places the hold, when the switch is engaged.
 func (r *killSwitchResource) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
 	var plan killSwitchModel
-	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
+	resp.Diagnostics.Append(get(ctx, req.Plan, &plan)...)
 	ctx, cancel := deadline(ctx, &resp.Diagnostics, plan.Timeouts.Create, writeTimeout)
 	defer cancel()
 	h := plan.hold(&resp.Diagnostics)
@@ -344,7 +344,7 @@ func (r *killSwitchResource) Create(ctx context.Context, req resource.CreateRequ
 		}
 		r.look(ctx, &plan, &resp.Diagnostics)
 	}
-	resp.Diagnostics.Append(resp.State.Set(ctx, &plan)...)
+	resp.Diagnostics.Append(set(ctx, &resp.State, &plan)...)
 	resp.Diagnostics.Append(setIdentity(ctx, resp.Identity, plan.identity())...)
 	kept.save(ctx, resp.Private, &resp.Diagnostics)
 }
@@ -352,7 +352,7 @@ func (r *killSwitchResource) Create(ctx context.Context, req resource.CreateRequ
 // Read takes over what the server has.
 func (r *killSwitchResource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
 	var state killSwitchModel
-	resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
+	resp.Diagnostics.Append(get(ctx, req.State, &state)...)
 	ctx, cancel := deadline(ctx, &resp.Diagnostics, state.Timeouts.Read, readTimeout)
 	defer cancel()
 	kept := loadRecord(ctx, req.Private, &resp.Diagnostics)
@@ -385,7 +385,7 @@ func (r *killSwitchResource) Read(ctx context.Context, req resource.ReadRequest,
 	} else {
 		tellHolds(&resp.Diagnostics, holds, "")
 	}
-	resp.Diagnostics.Append(resp.State.Set(ctx, &state)...)
+	resp.Diagnostics.Append(set(ctx, &resp.State, &state)...)
 	kept.Revision = 0
 	if own != nil && state.Engaged.ValueBool() {
 		kept = kept.at(own, r.session.storeID)
@@ -421,8 +421,8 @@ func (r *killSwitchResource) showOwn(state *killSwitchModel, kept record, own *f
 // Update places, changes or releases the hold.
 func (r *killSwitchResource) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
 	var plan, state killSwitchModel
-	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
-	resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
+	resp.Diagnostics.Append(get(ctx, req.Plan, &plan)...)
+	resp.Diagnostics.Append(get(ctx, req.State, &state)...)
 	ctx, cancel := deadline(ctx, &resp.Diagnostics, plan.Timeouts.Update, writeTimeout)
 	defer cancel()
 	kept := loadRecord(ctx, req.Private, &resp.Diagnostics)
@@ -454,7 +454,7 @@ func (r *killSwitchResource) Update(ctx context.Context, req resource.UpdateRequ
 	} else {
 		r.look(ctx, &plan, &resp.Diagnostics)
 	}
-	resp.Diagnostics.Append(resp.State.Set(ctx, &plan)...)
+	resp.Diagnostics.Append(set(ctx, &resp.State, &plan)...)
 	resp.Diagnostics.Append(setIdentity(ctx, resp.Identity, plan.identity())...)
 	kept.save(ctx, resp.Private, &resp.Diagnostics)
 }
@@ -462,7 +462,7 @@ func (r *killSwitchResource) Update(ctx context.Context, req resource.UpdateRequ
 // Delete releases the hold, where that was allowed.
 func (r *killSwitchResource) Delete(ctx context.Context, req resource.DeleteRequest, resp *resource.DeleteResponse) {
 	var state killSwitchModel
-	resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
+	resp.Diagnostics.Append(get(ctx, req.State, &state)...)
 	ctx, cancel := deadline(ctx, &resp.Diagnostics, state.Timeouts.Delete, writeTimeout)
 	defer cancel()
 	kept := loadRecord(ctx, req.Private, &resp.Diagnostics)

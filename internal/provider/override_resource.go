@@ -101,7 +101,7 @@ func (r *overrideResource) IdentitySchema(_ context.Context, _ resource.Identity
 // ValidateConfig checks what the configuration says by itself.
 func (r *overrideResource) ValidateConfig(ctx context.Context, req resource.ValidateConfigRequest, resp *resource.ValidateConfigResponse) {
 	var config overrideModel
-	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
+	resp.Diagnostics.Append(get(ctx, req.Config, &config)...)
 	if resp.Diagnostics.HasError() {
 		return
 	}
@@ -130,18 +130,18 @@ func (r *overrideResource) ModifyPlan(ctx context.Context, req resource.ModifyPl
 	defer cancel()
 	if req.Plan.Raw.IsNull() {
 		var state overrideModel
-		resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
+		resp.Diagnostics.Append(get(ctx, req.State, &state)...)
 		r.session.planDestroy(ctx, req, resp, state.ref())
 		return
 	}
 	var plan, config overrideModel
-	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
-	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
+	resp.Diagnostics.Append(get(ctx, req.Plan, &plan)...)
+	resp.Diagnostics.Append(get(ctx, req.Config, &config)...)
 	plan.Value = plain(config.Value)
 	changing := true
 	if !req.State.Raw.IsNull() {
 		var state overrideModel
-		resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
+		resp.Diagnostics.Append(get(ctx, req.State, &state)...)
 		kept := loadRecord(ctx, req.Private, &resp.Diagnostics)
 		if resp.Diagnostics.HasError() {
 			return
@@ -163,7 +163,7 @@ func (r *overrideResource) ModifyPlan(ctx context.Context, req resource.ModifyPl
 		o := flag.Override{FlagKey: plan.ref().Key, EntityID: plan.ref().ID}
 		r.session.checkOverride(ctx, &resp.Diagnostics, o, value, changing)
 	}
-	resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
+	resp.Diagnostics.Append(set(ctx, &resp.Plan, &plan)...)
 }
 
 // ready gives the override to write, its value of the flag's type. The error is
@@ -194,7 +194,7 @@ func (r *overrideResource) ready(ctx context.Context, plan *overrideModel) (*fla
 // Create sets the override.
 func (r *overrideResource) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
 	var plan overrideModel
-	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
+	resp.Diagnostics.Append(get(ctx, req.Plan, &plan)...)
 	ctx, cancel := deadline(ctx, &resp.Diagnostics, plan.Timeouts.Create, writeTimeout)
 	defer cancel()
 	if resp.Diagnostics.HasError() {
@@ -209,7 +209,7 @@ func (r *overrideResource) Create(ctx context.Context, req resource.CreateReques
 		operation{"set " + plan.name(), "bunting_override", plan.ref().String()}.failed(&resp.Diagnostics, err)
 		return
 	}
-	resp.Diagnostics.Append(resp.State.Set(ctx, &plan)...)
+	resp.Diagnostics.Append(set(ctx, &resp.State, &plan)...)
 	resp.Diagnostics.Append(setIdentity(ctx, resp.Identity, plan.identity())...)
 	kept.Type = typeText(o.Value)
 	kept.save(ctx, resp.Private, &resp.Diagnostics)
@@ -226,7 +226,7 @@ func typeText(v flag.Value) string {
 // Read takes over what the server has.
 func (r *overrideResource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
 	var state overrideModel
-	resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
+	resp.Diagnostics.Append(get(ctx, req.State, &state)...)
 	ctx, cancel := deadline(ctx, &resp.Diagnostics, state.Timeouts.Read, readTimeout)
 	defer cancel()
 	kept := loadRecord(ctx, req.Private, &resp.Diagnostics)
@@ -267,7 +267,7 @@ func (r *overrideResource) Read(ctx context.Context, req resource.ReadRequest, r
 		// did, and where none is configured.
 		state.Value, kept.PassedOver = types.DynamicNull(), true
 	}
-	resp.Diagnostics.Append(resp.State.Set(ctx, &state)...)
+	resp.Diagnostics.Append(set(ctx, &resp.State, &state)...)
 	kept.Type = typeText(o.Value)
 	kept.at(o, r.session.storeID).save(ctx, resp.Private, &resp.Diagnostics)
 }
@@ -290,7 +290,7 @@ func tellPassedOver(diags *diag.Diagnostics, o *flag.Override, f *flag.Flag) boo
 // Update sets the override anew.
 func (r *overrideResource) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
 	var plan overrideModel
-	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
+	resp.Diagnostics.Append(get(ctx, req.Plan, &plan)...)
 	ctx, cancel := deadline(ctx, &resp.Diagnostics, plan.Timeouts.Update, writeTimeout)
 	defer cancel()
 	kept := loadRecord(ctx, req.Private, &resp.Diagnostics)
@@ -308,7 +308,7 @@ func (r *overrideResource) Update(ctx context.Context, req resource.UpdateReques
 		operation{doing: "change " + plan.name()}.failed(&resp.Diagnostics, err)
 		return
 	}
-	resp.Diagnostics.Append(resp.State.Set(ctx, &plan)...)
+	resp.Diagnostics.Append(set(ctx, &resp.State, &plan)...)
 	resp.Diagnostics.Append(setIdentity(ctx, resp.Identity, plan.identity())...)
 	kept.Type, kept.PassedOver = typeText(o.Value), false
 	kept.save(ctx, resp.Private, &resp.Diagnostics)
@@ -317,7 +317,7 @@ func (r *overrideResource) Update(ctx context.Context, req resource.UpdateReques
 // Delete removes the override.
 func (r *overrideResource) Delete(ctx context.Context, req resource.DeleteRequest, resp *resource.DeleteResponse) {
 	var state overrideModel
-	resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
+	resp.Diagnostics.Append(get(ctx, req.State, &state)...)
 	ctx, cancel := deadline(ctx, &resp.Diagnostics, state.Timeouts.Delete, writeTimeout)
 	defer cancel()
 	kept := loadRecord(ctx, req.Private, &resp.Diagnostics)

@@ -129,7 +129,7 @@ func (p *buntingProvider) Schema(_ context.Context, _ provider.SchemaRequest, re
 // creates are planned, and what must read says why it cannot.
 func (p *buntingProvider) Configure(ctx context.Context, req provider.ConfigureRequest, resp *provider.ConfigureResponse) {
 	var config providerModel
-	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
+	resp.Diagnostics.Append(get(ctx, req.Config, &config)...)
 	if resp.Diagnostics.HasError() {
 		return
 	}
