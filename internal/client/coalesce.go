@@ -69,7 +69,7 @@ func (c *coalescer[Q, A]) ask(ctx context.Context, question Q) (A, error) {
 	a.deadline, _ = ctx.Deadline()
 	c.mu.Lock()
 	c.waiting = append(c.waiting, a)
-	c.depart(ctx)
+	c.depart(context.WithoutCancel(ctx))
 	c.mu.Unlock()
 
 	select {
@@ -101,7 +101,7 @@ func (c *coalescer[Q, A]) leave(a *asker[Q, A]) bool {
 }
 
 // depart sends what waits, as far as the road is free. c.mu is held.
-func (c *coalescer[Q, A]) depart(ctx context.Context) {
+func (c *coalescer[Q, A]) depart(road context.Context) {
 	width := 1
 	if c.latency > slowRoad {
 		width = slowWidth
@@ -111,10 +111,10 @@ func (c *coalescer[Q, A]) depart(ctx context.Context) {
 		load := c.load()
 		// The call belongs to nobody in particular, so nobody's leaving ends it for
 		// the others. It has as much time as the most patient of them.
-		ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		ctx, cancel := context.WithCancel(road)
 		latest, limited := patience(load)
 		if limited {
-			ctx, cancel = context.WithDeadline(ctx, latest)
+			ctx, cancel = context.WithDeadline(road, latest)
 		}
 		t := &trip{aboard: len(load), end: latest, cancel: cancel}
 		for _, a := range load {
@@ -124,7 +124,7 @@ func (c *coalescer[Q, A]) depart(ctx context.Context) {
 		if c.together != nil {
 			c.together(len(load))
 		}
-		go c.travel(ctx, cancel, load)
+		go c.travel(ctx, road, cancel, load)
 	}
 }
 
@@ -156,7 +156,7 @@ func (c *coalescer[Q, A]) load() []*asker[Q, A] {
 	return load
 }
 
-func (c *coalescer[Q, A]) travel(ctx context.Context, cancel context.CancelFunc, load []*asker[Q, A]) {
+func (c *coalescer[Q, A]) travel(ctx, road context.Context, cancel context.CancelFunc, load []*asker[Q, A]) {
 	defer cancel()
 	questions := make([]Q, len(load))
 	for i, a := range load {
@@ -176,7 +176,7 @@ func (c *coalescer[Q, A]) travel(ctx context.Context, cancel context.CancelFunc,
 	if err == nil {
 		c.latency = time.Since(begin)
 	}
-	c.depart(ctx)
+	c.depart(road)
 }
 
 // trySend keeps a panic from leaving everybody waiting for ever.

@@ -23,7 +23,11 @@ func (w *Walk) Definitions(ctx context.Context, prefix flag.Key) (*flag.Snapshot
 			return all.Snapshot, w.client.retold(ctx, op, err)
 		}
 	}
-	return w.client.Snapshot(ctx, prefix)
+	s, err := w.client.Snapshot(ctx, prefix)
+	if err == nil && w.client.wroteSince(s.Revision) {
+		return nil, &Error{Kind: RevisionNotReached, Op: op, Endpoint: w.client.endpoint, Message: w.client.endpoint + " has not heard yet of what this program has written. Try again in a moment."}
+	}
+	return s, err
 }
 
 // covered refuses a prefix of which the token sees only a part: what else there

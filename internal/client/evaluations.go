@@ -31,7 +31,7 @@ type evaluations struct {
 	mu    sync.Mutex
 	known map[flag.Key]Evaluation // the newest answer for each flag
 	// The revision of the newest answer for all flags that the token covers, so
-	// that one which known lacks does not exist; zero where there was none. And
+	// that one which known lacks did not exist then; zero where there was none. And
 	// whether the server gave it from what it knew last.
 	all   flag.Revision
 	stale bool
@@ -54,12 +54,13 @@ func (w *Walk) Evaluate(ctx context.Context, q Question) (Evaluation, error) {
 		return w.client.Evaluate(ctx, q)
 	}
 	a := w.answersFor(q.Caller.TargetingKey)
-	e, ok := a.find(q.Key)
+	e, ok := a.find(q.Key, false)
 	switch {
 	case q.Minimum == (flag.Revision{}) && !ok:
 		e, err = a.asking.ask(ctx, q.Key)
 		return e, w.client.retold(ctx, evaluating(q.Key), err)
-	case q.Minimum == (flag.Revision{}) || e.Revision == q.Minimum || later(e.Revision, q.Minimum):
+	case ok && (q.Minimum == (flag.Revision{}) || e.Revision == q.Minimum || later(e.Revision, q.Minimum)):
+		w.client.totals.hit()
 		return e, nil
 	}
 	return w.client.Evaluate(ctx, q)
@@ -118,22 +119,23 @@ func (w *Walk) answersFor(entity string) *evaluations {
 	a := w.answers[entity]
 	if a == nil {
 		a = &evaluations{walk: w, entity: entity, known: map[flag.Key]Evaluation{}, enough: fewRefs}
-		a.asking = coalescer[flag.Key, Evaluation]{send: a.fetch, weigh: func(flag.Key) int { return 1 }, most: mostRefs}
+		a.asking = coalescer[flag.Key, Evaluation]{send: a.fetch, weigh: func(flag.Key) int { return 1 }, most: mostRefs, together: w.client.travelled}
 		w.answers[entity] = a
 	}
 	return a
 }
 
 // find gives the answer for a flag where it is known and no write of ours has
-// changed the flag since.
-func (a *evaluations) find(key flag.Key) (Evaluation, bool) {
+// changed the flag since. That a flag was not among all is an answer only just now:
+// during an apply, another provider's process may have made it since.
+func (a *evaluations) find(key flag.Key, justNow bool) (Evaluation, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if key == everything {
 		return Evaluation{}, a.all != (flag.Revision{}) && !a.walk.client.wroteSince(a.all)
 	}
 	e, ok := a.known[key]
-	if !ok && a.all != (flag.Revision{}) {
+	if !ok && justNow && a.all != (flag.Revision{}) {
 		e, ok = Evaluation{Revision: a.all, Answer: flag.Answer{Key: key, Source: flag.SourceDefault, ErrorCode: flag.ErrorFlagNotFound, Stale: a.stale}}, true
 	}
 	return e, ok && !a.walk.client.wroteAfter(key, e.Revision)
@@ -157,7 +159,7 @@ func (a *evaluations) fetch(ctx context.Context, keys []flag.Key) ([]Evaluation,
 	c := a.walk.client
 	caller := flag.Context{TargetingKey: a.entity}
 	told := make(map[flag.Key]Evaluation, len(keys))
-	rest := a.lacking(keys, told)
+	rest := a.lacking(keys, told, false)
 	whole, err := a.wantsAll(ctx, rest)
 	if err != nil {
 		return nil, err
@@ -169,7 +171,7 @@ func (a *evaluations) fetch(ctx context.Context, keys []flag.Key) ([]Evaluation,
 		}
 		a.take(got, true)
 		told[everything] = Evaluation{}
-		rest = slices.DeleteFunc(a.lacking(rest, told), func(key flag.Key) bool { return key == everything })
+		rest = slices.DeleteFunc(a.lacking(rest, told, true), func(key flag.Key) bool { return key == everything })
 	}
 	if len(rest) > 0 {
 		got, err := c.BulkEvaluate(ctx, rest, caller, flag.Revision{})
@@ -189,9 +191,9 @@ func (a *evaluations) fetch(ctx context.Context, keys []flag.Key) ([]Evaluation,
 }
 
 // lacking puts what is known into told, and gives the rest, each key once.
-func (a *evaluations) lacking(keys []flag.Key, told map[flag.Key]Evaluation) (rest []flag.Key) {
+func (a *evaluations) lacking(keys []flag.Key, told map[flag.Key]Evaluation, justNow bool) (rest []flag.Key) {
 	for _, key := range keys {
-		if e, ok := a.find(key); ok {
+		if e, ok := a.find(key, justNow); ok {
 			told[key] = e
 		} else {
 			rest = append(rest, key)

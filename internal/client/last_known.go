@@ -53,9 +53,10 @@ func (s Seen) since(other Seen) bool {
 
 // take keeps an answer, unless a later one for the same flag and entity is known.
 func (k *Known) take(s Seen) {
-	if s.Revision.StoreID != k.StoreID || s.Stale || s.ErrorCode != "" && s.ErrorCode != flag.ErrorFlagNotFound {
-		return
+	if s.Revision.StoreID != k.StoreID || s.Stale && s.Source != flag.SourceKilled || s.ErrorCode != "" && s.ErrorCode != flag.ErrorFlagNotFound {
+		return // of a stale answer a kill is kept all the same: it stands as long as the outage lasts
 	}
+	s.Stale, s.FreshSource = false, 0
 	of := k.answers[s.Key]
 	if of == nil {
 		of = map[string]Seen{}
@@ -102,7 +103,7 @@ func (k *Known) Answer(key flag.Key, entity string) (Evaluation, time.Time, bool
 		return Evaluation{}, time.Time{}, false
 	case own.Source == flag.SourceKilled, own.Source == flag.SourceOverride && own.Type == last.Type, own.Source == flag.SourceDefault && own.Type == last.Type && own.ErrorCode == "":
 		// what it was; a kill that was lifted for others served the default, which is safe
-	case later(others.Revision, own.Revision):
+	case later(others.Revision, own.Revision), own.Revision.Number == 0 && others.Revision.Number == 0 && others.At.After(own.At): // a plain evaluator tells none
 		told = others
 	case own.Type != last.Type:
 		return Evaluation{}, time.Time{}, false
@@ -146,13 +147,15 @@ func (k *Known) newest() (answers []Seen, lists []string) {
 	answers = slices.SortedFunc(k.all(), func(a, b Seen) int {
 		return cmp.Or(b.At.Compare(a.At), cmp.Compare(a.Key, b.Key), cmp.Compare(a.Entity, b.Entity))
 	})
-	size := 0
-	for i, s := range answers {
-		if size += 200 + len(s.Key) + len(s.Entity) + len(s.Value.JSON()); i == mostSeen || size > mostSeenBytes {
-			answers = answers[:i]
-			break
+	size, fitting := 0, answers[:0]
+	for _, s := range answers {
+		own := 200 + len(s.Key) + len(s.Entity) + len(s.Value.JSON())
+		if len(fitting) == mostSeen || size+own > mostSeenBytes {
+			continue
 		}
+		size, fitting = size+own, append(fitting, s)
 	}
+	answers = fitting
 	lists = slices.SortedFunc(maps.Keys(k.lists), func(a, b string) int {
 		return cmp.Or(k.lists[b].at.Compare(k.lists[a].at), cmp.Compare(a, b))
 	})

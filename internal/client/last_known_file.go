@@ -33,6 +33,7 @@ type LastKnown struct {
 	mu      sync.Mutex
 	written *Known // what is in the file, as long as its head is the one below
 	head    []byte
+	busy    bool // another process had the lock for so long that nobody waits for it again
 }
 
 const (
@@ -85,8 +86,30 @@ func (l *LastKnown) Read() (*Known, error) {
 	return file.known()
 }
 
-// readBounded reads the first bytes of a file.
+// ownFolder makes a folder that nobody else can read or write, and sees to it that
+// one which is there is such: else others could put a link in the file's place.
+func ownFolder(path string) error {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return err
+	}
+	switch info, err := os.Lstat(path); {
+	case err != nil:
+		return err
+	case !info.IsDir():
+		return fmt.Errorf("%s is not a folder", path)
+	}
+	return os.Chmod(path, 0o700) //nolint:gosec // A folder. Fails where it belongs to somebody else.
+}
+
+// readBounded reads the first bytes of a file. What is no file is not opened: it
+// could keep the reader waiting for ever.
 func readBounded(path string, most int64) ([]byte, error) {
+	switch info, err := os.Lstat(path); {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, errors.New("it is not a file")
+	}
 	f, err := os.Open(path) //nolint:gosec // The user names the directory.
 	if err != nil {
 		return nil, err
@@ -128,16 +151,21 @@ func (l *LastKnown) Keep(ctx context.Context, server Server, choice, entity stri
 func (l *LastKnown) write(ctx context.Context, seen []*Known) ([]struct{}, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := os.MkdirAll(filepath.Dir(l.path), 0o700); err != nil {
+	if err := ownFolder(filepath.Dir(l.path)); err != nil {
 		return nil, fmt.Errorf("cannot be written: %w", err)
 	}
 	// Not the caller's: a cancelled plan has seen what it has seen.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lockPatience)
+	patience := lockPatience
+	if l.busy {
+		patience = lockLook
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	lock := flock.New(l.path+".lock", flock.SetPermissions(0o600))
 	_, err := lock.TryLockContext(ctx, lockLook)
+	l.busy = errors.Is(err, context.DeadlineExceeded)
 	switch {
-	case errors.Is(err, context.DeadlineExceeded):
+	case l.busy:
 		return nil, fmt.Errorf("was in use by another process for %s", lockPatience)
 	case err != nil:
 		return nil, fmt.Errorf("cannot be locked: %w", err)
@@ -176,8 +204,11 @@ func (l *LastKnown) replace(known *Known) (err error) {
 		return err
 	}
 	head := fmt.Appendf(nil, "%s%s\n", lastKnownHead, l.checksum(body))
-	aside := l.path + ".new"                                                // whoever has the lock is the only one to write it
-	f, err := os.OpenFile(aside, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600) //nolint:gosec // The user names the directory.
+	aside := l.path + ".new" // whoever has the lock is the only one to write it
+	if err = os.Remove(aside); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(aside, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600) //nolint:gosec // The user names the directory.
 	if err != nil {
 		return err
 	}

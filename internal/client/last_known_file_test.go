@@ -273,3 +273,42 @@ func BenchmarkLastKnown(b *testing.B) {
 		wait.Wait()
 	}
 }
+
+// Where others could write, too, nothing of theirs is followed, waited for or left
+// open: the folder is taken for oneself.
+func TestLastKnownIsPrivate(t *testing.T) {
+	directory := t.TempDir()
+	l := NewLastKnown(directory, "http://a", secret)
+	victim := filepath.Join(t.TempDir(), "victim")
+	if err := os.WriteFile(victim, []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	folder := filepath.Dir(l.Path())
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(folder, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(victim, l.Path()+".new"); err != nil {
+		t.Fatal(err)
+	}
+	keeps(t, l, testServer, "", "u", answered("f", 1, on))
+	if text, err := os.ReadFile(victim); err != nil || string(text) != "mine" {
+		t.Errorf("the file of somebody else has %q, %v", text, err)
+	}
+	for path, want := range map[string]fs.FileMode{folder: fs.ModeDir | 0o700, l.Path(): 0o600} {
+		if info, err := os.Lstat(path); err != nil || info.Mode() != want {
+			t.Errorf("%s: %v, %v", path, info.Mode(), err)
+		}
+	}
+	if err := os.Rename(l.Path(), l.Path()+".kept"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(l.Path()+".kept", l.Path()); err != nil {
+		t.Fatal(err)
+	}
+	if known, err := NewLastKnown(directory, "http://a", secret).Read(); known != nil || err == nil || !strings.Contains(err.Error(), "it is not a file") {
+		t.Errorf("got %v, %v", known, err)
+	}
+}

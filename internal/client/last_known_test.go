@@ -77,8 +77,7 @@ func TestLastKnownGoesByState(t *testing.T) {
 	}
 }
 
-// A server without revisions is known by the times; only what holds for everybody
-// is taken from others.
+// A server without revisions is known by the times.
 func TestLastKnownWithoutRevisions(t *testing.T) {
 	known := newKnown("", "")
 	at := time.Unix(1e9, 0)
@@ -87,8 +86,8 @@ func TestLastKnownWithoutRevisions(t *testing.T) {
 		seen.At = at.Add(time.Duration(i) * time.Minute)
 		known.take(seen)
 	}
-	if e, _, ok := known.Answer("f", "u"); !ok || e.Value != on {
-		t.Errorf("got %+v, %t", e, ok)
+	if e, _, ok := known.Answer("f", "u"); !ok || e.Value != off {
+		t.Errorf("what was turned off for others is on: %+v, %t", e, ok)
 	}
 	killed := saw{"v", 0, flag.SourceKilled, off}.seen("")
 	killed.At = at.Add(time.Hour)
@@ -139,4 +138,25 @@ func TestLastKnownProperties(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A kill that was heard from a server which does not hear its source of truth is
+// kept; nothing else that it says is.
+func TestLastKnownOfAStaleServer(t *testing.T) {
+	known := newKnown("", "s")
+	known.take(saw{"u", 5, flag.SourceGlobal, on}.seen("s"))
+	stale := saw{"u", 10, flag.SourceGlobal, off}.seen("s")
+	stale.Stale = true
+	known.take(stale)
+	if e, _, ok := known.Answer("f", "u"); !ok || e.Value != on {
+		t.Errorf("got %+v, %t", e, ok)
+	}
+	killed := saw{"u", 10, flag.SourceKilled, off}.seen("s")
+	killed.Stale, killed.FreshSource = true, flag.SourceKilled
+	known.take(killed)
+	for _, entity := range []string{"u", "v"} {
+		if e, _, ok := known.Answer("f", entity); !ok || e.Source != flag.SourceKilled || e.Value != off {
+			t.Errorf("%s got %+v, %t", entity, e, ok)
+		}
+	}
 }

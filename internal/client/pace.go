@@ -29,6 +29,9 @@ func newPace(policy Policy) *pace { return &pace{policy: policy, rate: policy.Mo
 // that it would take. The error is the context's.
 func (p *pace) wait(ctx context.Context) (tooLong time.Duration, err error) {
 	for {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
 		p.mu.Lock()
 		now, next := time.Now(), p.next
 		at := p.slot(now)

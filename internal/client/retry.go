@@ -87,8 +87,7 @@ func (c *Client) repeat(ctx context.Context, op string, safe bool, attempt func(
 		if n > 1 {
 			c.totals.add(func(t *Totals) { t.Retries++ })
 		}
-		err := attempt()
-		c.heard(err)
+		err := c.attempt(attempt)
 		e, failed := errors.AsType[*Error](err)
 		if !failed {
 			return err
@@ -106,6 +105,21 @@ func (c *Client) repeat(ctx context.Context, op string, safe bool, attempt func(
 			return tried(e, n) // says more than that the time has ended
 		}
 	}
+}
+
+// attempt makes one, and learns from how it ended: of a panic nothing but that the
+// next may try.
+func (c *Client) attempt(call func() error) (err error) {
+	ended := false
+	defer func() {
+		if !ended {
+			c.host.breaker.left()
+		}
+	}()
+	err = call()
+	ended = true
+	c.heard(err)
+	return err
 }
 
 // admit waits until an attempt may be made, or says why none is.

@@ -405,3 +405,32 @@ func TestMostPerSecond(t *testing.T) {
 		}
 	})
 }
+
+// What has no time left is not sent any more, and a panic leaves the way free for
+// the next call: also for the one call that tries a host which did not answer.
+func TestNothingStaysBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &scripted{}
+		s.always(func() (*http.Response, error) { return nil, syscall.ECONNREFUSED })
+		policy := DefaultPolicy
+		policy.Attempts = 1
+		c := s.client(t, policy)
+		over, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := asks(over, c); !isKind(err, Canceled) || len(s.seen) != 0 {
+			t.Errorf("got %v after %d requests", err, len(s.seen))
+		}
+		for range policy.BreakAfter {
+			_ = asks(t.Context(), c)
+		}
+		time.Sleep(policy.Rest)
+		func() {
+			defer func() { _ = recover() }()
+			_ = c.repeat(t.Context(), "try", true, func() error { panic("a defect") })
+		}()
+		before := len(s.seen)
+		if err := asks(t.Context(), c); !isKind(err, Unavailable) || len(s.seen) != before+1 {
+			t.Errorf("got %v after %d requests", err, len(s.seen)-before)
+		}
+	})
+}

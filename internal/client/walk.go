@@ -20,7 +20,8 @@ const (
 	// fewRefs is how many objects are read one by one before it is taken for
 	// certain that there is no end of them.
 	fewRefs = 10
-	// wholeAtMost is the size in bytes beyond which the whole is never read.
+	// wholeAtMost is the size in bytes beyond which the whole is not read for the
+	// sake of some of it, only where all of it is asked for (Definitions).
 	wholeAtMost = 64 << 20
 	// mostRefs is how many objects one call asks for.
 	mostRefs = 1000

@@ -241,7 +241,11 @@ func (d *evaluationsDataSource) ask(ctx context.Context, m evaluationsModel, of 
 			}
 		}
 	}
-	return d.session.evaluateFlags(ctx, keys, of.entity)
+	answers, err := d.session.evaluateFlags(ctx, keys, of.entity)
+	if !m.Tags.IsNull() { // what is gone by now has no tags
+		answers = slices.DeleteFunc(answers, func(e client.Evaluation) bool { return e.ErrorCode == flag.ErrorFlagNotFound })
+	}
+	return answers, err
 }
 
 // hasTags reports whether the flag has all of the tags.
