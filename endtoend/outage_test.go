@@ -64,11 +64,13 @@ func TestOutageDuringApply(t *testing.T) {
 	s.args = append(s.args, "--listen", strings.TrimPrefix(s.endpoint, "http://"))
 	var due atomic.Bool
 	var once sync.Once
+	killed := make(chan struct{})
 	p := startProxy(t, s.endpoint, func(w http.ResponseWriter, r *http.Request, call string, pass http.Handler) {
 		if call == "Apply" && due.Load() {
 			once.Do(func() {
 				discard(pass, r) // written, but nobody is told
 				s.stop(t, syscall.SIGKILL)
+				close(killed)
 				panic(http.ErrAbortHandler)
 			})
 		}
@@ -90,6 +92,7 @@ func TestOutageDuringApply(t *testing.T) {
 		case e.Type == "apply_errored":
 			failed = append(failed, e.key())
 			if len(failed) == during {
+				<-killed
 				s.start(t)
 			}
 		case e.Type == "diagnostic" && e.Diagnostic.Severity == "error":
