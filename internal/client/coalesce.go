@@ -111,11 +111,8 @@ func (c *coalescer[Q, A]) depart(road context.Context) {
 		load := c.load()
 		// The call belongs to nobody in particular, so nobody's leaving ends it for
 		// the others. It has as much time as the most patient of them.
-		ctx, cancel := context.WithCancel(road)
-		latest, limited := patience(load)
-		if limited {
-			ctx, cancel = context.WithDeadline(road, latest)
-		}
+		latest := patience(load)
+		ctx, cancel := endingAt(road, latest)
 		t := &trip{aboard: len(load), end: latest, cancel: cancel}
 		for _, a := range load {
 			a.trip = t
@@ -128,17 +125,25 @@ func (c *coalescer[Q, A]) depart(road context.Context) {
 	}
 }
 
-// patience gives the time until which anybody waits, if all have one.
-func patience[Q, A any](load []*asker[Q, A]) (latest time.Time, limited bool) {
+// patience gives the time until which anybody waits; zero: somebody has no end.
+func patience[Q, A any](load []*asker[Q, A]) (latest time.Time) {
 	for _, a := range load {
 		if a.deadline.IsZero() {
-			return time.Time{}, false
+			return time.Time{}
 		}
 		if a.deadline.After(latest) {
 			latest = a.deadline
 		}
 	}
-	return latest, true
+	return latest
+}
+
+// endingAt gives a context that ends at the time; zero: only when it is cancelled.
+func endingAt(ctx context.Context, end time.Time) (context.Context, context.CancelFunc) {
+	if end.IsZero() {
+		return context.WithCancel(ctx)
+	}
+	return context.WithDeadline(ctx, end)
 }
 
 // load takes what travels together from those who wait. c.mu is held.
@@ -179,16 +184,22 @@ func (c *coalescer[Q, A]) travel(ctx, road context.Context, cancel context.Cance
 	c.depart(road)
 }
 
-// trySend keeps a panic from leaving everybody waiting for ever.
-func (c *coalescer[Q, A]) trySend(ctx context.Context, questions []Q) (answers []A, err error) {
-	defer func() {
-		if found := recover(); found != nil {
-			answers, err = nil, fmt.Errorf("a defect of this program stopped the call: %v", found)
-		}
-	}()
-	answers, err = c.send(ctx, questions)
+// trySend is send, whose panics are errors.
+func (c *coalescer[Q, A]) trySend(ctx context.Context, questions []Q) ([]A, error) {
+	answers, err := caught(func() ([]A, error) { return c.send(ctx, questions) })
 	if err == nil && len(answers) != len(questions) {
 		err = fmt.Errorf("a defect of this program: %d answers for %d questions", len(answers), len(questions))
 	}
 	return answers, err
+}
+
+// caught makes a call for several who wait, and keeps a panic in it from leaving
+// them waiting for ever.
+func caught[A any](call func() (A, error)) (answer A, err error) {
+	defer func() {
+		if found := recover(); found != nil {
+			err = fmt.Errorf("a defect of this program stopped the call: %v", found)
+		}
+	}()
+	return call()
 }

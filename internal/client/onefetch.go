@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 )
@@ -78,11 +77,8 @@ func (f *fetched[T]) join(ctx context.Context) (now *fetching[T], has *T) {
 		return nil, &f.value
 	}
 	if f.underway == nil {
-		within, cancel := context.WithCancel(context.WithoutCancel(ctx))
-		end, limited := ctx.Deadline()
-		if limited {
-			within, cancel = context.WithDeadline(within, end)
-		}
+		end, _ := ctx.Deadline()
+		within, cancel := endingAt(context.WithoutCancel(ctx), end)
 		f.underway = &fetching[T]{done: make(chan struct{}), cancel: cancel, end: end}
 		go f.run(within, cancel, f.underway)
 	}
@@ -105,7 +101,7 @@ func (f *fetched[T]) leave(now *fetching[T]) {
 
 func (f *fetched[T]) run(ctx context.Context, cancel context.CancelFunc, now *fetching[T]) {
 	defer cancel()
-	value, err := f.tryFetch(ctx)
+	value, err := caught(func() (T, error) { return f.fetch(ctx) })
 	now.late = err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded)
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -116,14 +112,4 @@ func (f *fetched[T]) run(ctx context.Context, cancel context.CancelFunc, now *fe
 		f.underway = nil
 	}
 	close(now.done)
-}
-
-// tryFetch keeps a panic from leaving everybody waiting for ever.
-func (f *fetched[T]) tryFetch(ctx context.Context) (value T, err error) {
-	defer func() {
-		if found := recover(); found != nil {
-			err = fmt.Errorf("a defect of this program stopped the call: %v", found)
-		}
-	}()
-	return f.fetch(ctx)
 }

@@ -131,20 +131,13 @@ func (d *flagsDataSource) list(ctx context.Context, m *flagsModel) error {
 	return nil
 }
 
-// object gives the definition as a value by itself.
+// object gives the definition as a value by itself, in which nothing is dynamic.
 func (m *flagDataModel) object(ctx context.Context) types.Object {
-	members := map[string]attr.Value{
-		"key": m.Key, "id": m.ID, "type": m.Type, "default_value": m.DefaultValue, "value": m.Value, "enabled": m.Enabled, "layer": m.Layer,
-		"allowed_values": m.AllowedValues, "description": m.Description, "owner": m.Owner, "tags": m.Tags, "archived": m.Archived,
-		"killed": m.Killed, "holders": m.Holders, "revision": m.Revision, "changed_by": m.ChangedBy, "changed_at": m.ChangedAt,
-	}
-	memberTypes := make(map[string]attr.Type, len(members))
-	for name, v := range members {
+	attributes, _ := attributesOf(m) // all its fields are framework values
+	for name, v := range attributes {
 		if dynamic, ok := v.(types.Dynamic); ok && !dynamic.IsNull() {
-			v = dynamic.UnderlyingValue()
-			members[name] = v
+			attributes[name] = dynamic.UnderlyingValue()
 		}
-		memberTypes[name] = v.Type(ctx)
 	}
-	return types.ObjectValueMust(memberTypes, members)
+	return types.ObjectValueMust(typesOf(ctx, attributes), attributes)
 }

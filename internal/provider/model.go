@@ -37,21 +37,40 @@ func get(ctx context.Context, from interface {
 func set(ctx context.Context, to interface {
 	Set(ctx context.Context, value any) diag.Diagnostics
 }, model any) diag.Diagnostics {
-	from := reflect.ValueOf(model).Elem()
-	names := attributeNames(from.Type())
-	kinds, attributes := make(map[string]attr.Type, len(names)), make(map[string]attr.Value, len(names))
-	for i, name := range names {
-		value, ok := reflect.TypeAssert[attr.Value](from.Field(i))
-		if !ok {
-			return to.Set(ctx, model) // which says what is wrong
-		}
-		kinds[name], attributes[name] = value.Type(ctx), value
+	attributes, ok := attributesOf(model)
+	if !ok {
+		return to.Set(ctx, model) // which says what is wrong
 	}
-	whole, diags := types.ObjectValue(kinds, attributes)
+	whole, diags := types.ObjectValue(typesOf(ctx, attributes), attributes)
 	if diags.HasError() {
 		return diags
 	}
 	return to.Set(ctx, whole)
+}
+
+// attributesOf gives the model's values by the names of their attributes; false
+// where one of its fields is no framework value.
+func attributesOf(model any) (map[string]attr.Value, bool) {
+	from := reflect.ValueOf(model).Elem()
+	names := attributeNames(from.Type())
+	attributes := make(map[string]attr.Value, len(names))
+	for i, name := range names {
+		value, ok := reflect.TypeAssert[attr.Value](from.Field(i))
+		if !ok {
+			return nil, false
+		}
+		attributes[name] = value
+	}
+	return attributes, true
+}
+
+// typesOf gives the types of values.
+func typesOf(ctx context.Context, attributes map[string]attr.Value) map[string]attr.Type {
+	all := make(map[string]attr.Type, len(attributes))
+	for name, value := range attributes {
+		all[name] = value.Type(ctx)
+	}
+	return all
 }
 
 // setChanged is set where the model is not what it was, as the plan or state has
