@@ -132,7 +132,23 @@ func (d *double) CreateToken(context.Context, token.Token, string) error { retur
 func (d *double) RevokeToken(context.Context, string, string, time.Time) (token.Token, error) {
 	return token.Token{}, nil
 }
+func (d *double) Supersede(ctx context.Context, former, actor string, now time.Time) (flag.Revision, error) {
+	if err := d.enter(ctx, "Supersede"); err != nil {
+		return flag.Revision{}, err
+	}
+	defer d.mu.Unlock()
+	return store.TakePlace(ctx, doubleTx{d}, former, actor, now)
+}
+
+func (d *double) Renew(ctx context.Context, now time.Time) (flag.Revision, error) {
+	if err := d.enter(ctx, "Renew"); err != nil {
+		return flag.Revision{}, err
+	}
+	defer d.mu.Unlock()
+	return store.Rename(ctx, doubleTx{d}, now)
+}
 func (d *double) Tokens(context.Context) ([]token.Token, error) { return nil, nil }
+func (d *double) Notified() <-chan struct{}                     { return nil }
 func (d *double) Close() error                                  { return nil }
 
 type doubleTx struct{ d *double }
@@ -148,6 +164,14 @@ func (tx doubleTx) Save(_ context.Context, r store.Record) error {
 		tx.d.snapshot = tx.d.snapshot.With(r.Commit.Revision, slices.Values(r.Commit.Edits))
 		tx.d.commits = append(tx.d.commits, *r.Commit)
 	}
+	next := *tx.d.snapshot
+	if r.Supersedes != nil {
+		next.Supersedes = r.Supersedes
+	}
+	if r.StoreID != "" {
+		next.Revision.StoreID = r.StoreID
+	}
+	tx.d.snapshot = &next
 	return nil
 }
 

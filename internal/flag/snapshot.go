@@ -13,6 +13,7 @@ import (
 type Snapshot struct {
 	Revision    Revision
 	Environment string
+	Supersedes  []string // ids of the stores whose place this one has taken, in the order of confirming; never changed
 
 	flags     *iradix.Tree[*Flag]
 	overrides *iradix.Tree[*Override] // by key, NUL, entity
@@ -58,7 +59,7 @@ func (s *Snapshot) With(revision Revision, edits iter.Seq[Edit]) *Snapshot {
 		}
 	}
 	return &Snapshot{
-		Revision: revision, Environment: s.Environment,
+		Revision: revision, Environment: s.Environment, Supersedes: s.Supersedes,
 		flags: flags.Commit(), overrides: overrides.Commit(), holds: holds.Commit(),
 	}
 }

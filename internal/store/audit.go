@@ -1,19 +1,23 @@
 package store
 
 import (
+	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
 
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/token"
 )
 
 // Actions of the audit log that are no flag.Op.
 const (
-	actionTakeOver    = "take_over"
-	actionExpireHold  = "expire_hold"
-	actionCreateToken = "create_token"
-	actionRevokeToken = "revoke_token"
+	actionTakeOver       = "take_over"
+	actionExpireHold     = "expire_hold"
+	actionCreateToken    = "create_token"
+	actionRevokeToken    = "revoke_token"
+	actionSupersedeStore = "supersede_store"
+	actionRenewStore     = "renew_store"
 )
 
 // Bounds of a page of the audit log.
@@ -70,19 +74,37 @@ func Commits(after flag.Revision, entries []AuditEntry) ([]Commit, error) {
 		case e.Revision != after.Number || len(commits) == 0:
 			return nil, fmt.Errorf("read the audit log: revision %d was expected after %d, but there is %d", after.Number+1, after.Number, e.Revision)
 		}
-		if e.Kind == 0 || e.Action == actionTakeOver {
-			continue // about a token, or about who manages an object, which the entry beside it shows
+		if err := commits[len(commits)-1].add(e); err != nil {
+			return nil, err
 		}
-		edit := flag.Edit{Ref: e.Ref()}
-		if e.After != "" {
-			o, err := ParseDocument(edit.Ref, e.After)
-			if err != nil {
-				return nil, err
-			}
-			edit.Object = o
-		}
-		last := &commits[len(commits)-1]
-		last.Edits = append(last.Edits, edit)
 	}
 	return commits, nil
+}
+
+// add takes what one audit entry tells into its commit.
+func (c *Commit) add(e AuditEntry) error {
+	switch e.Action {
+	case actionTakeOver, actionRenewStore:
+		return nil // about who manages an object, which the entry beside it shows; about the id, which every revision has
+	case actionSupersedeStore:
+		c.Supersedes = e.Object
+		return nil
+	case actionCreateToken, actionRevokeToken:
+		var t token.Token
+		if err := json.Unmarshal([]byte(e.After), &t); err != nil {
+			return fmt.Errorf("read the token %q of the audit log: %w", e.Object, err)
+		}
+		c.Tokens = append(c.Tokens, t)
+		return nil
+	}
+	edit := flag.Edit{Ref: e.Ref()}
+	if e.After != "" {
+		o, err := ParseDocument(edit.Ref, e.After)
+		if err != nil {
+			return err
+		}
+		edit.Object = o
+	}
+	c.Edits = append(c.Edits, edit)
+	return nil
 }

@@ -28,9 +28,28 @@ var ErrRequestReused = errors.New("the request id was used before with other con
 // ErrClosed says that the store is closed.
 var ErrClosed = errors.New("the store is closed")
 
+// ErrUnreachable says that the database could not be reached: refused, timed
+// out, starting up, failing over. Waiting may help, and what was last known may
+// be served meanwhile. An error that does not wrap it stays until somebody does
+// what its words say.
+var ErrUnreachable = errors.New("the database cannot be reached")
+
 // Store keeps definitions. Every method may be called from many goroutines at
 // once; an error means that nothing was done, unless it says otherwise.
 type Store interface {
+	Reader
+	Writer
+	// Notified gets a word soon after another process has committed. Words are
+	// not counted and may be lost, so Head is asked all the same. It is nil where
+	// nobody else can write.
+	Notified() <-chan struct{}
+	// Close ends every use. Calls under way end with an error.
+	// Closing twice is closing once; afterwards every call gives ErrClosed.
+	Close() error
+}
+
+// Reader is what is asked of a store.
+type Reader interface {
 	// Head gives the present revision: the heartbeat of the source of truth.
 	Head(ctx context.Context) (flag.Revision, error)
 	// Snapshot reads everything at one revision.
@@ -38,6 +57,16 @@ type Store interface {
 	// Since gives the commits after the revision number, in order. With ok
 	// false the audit log does not reach back that far: read a snapshot.
 	Since(ctx context.Context, number int64) (commits []Commit, ok bool, err error)
+	// Audit lists audit entries, newest first. The error is a *flag.Problem when
+	// the page is none.
+	Audit(ctx context.Context, filter AuditFilter) (entries []AuditEntry, next string, err error)
+	// Tokens lists all tokens, the ended ones too, by name.
+	Tokens(ctx context.Context) ([]token.Token, error)
+}
+
+// Writer is what changes a store. Every commit is a revision of its own and
+// audited.
+type Writer interface {
 	// Apply makes a batch of changes: one transaction, one revision. What is
 	// wrong with one change is in its result, not in the error. Two errors are
 	// the caller's fault: ErrRequestReused, and a *flag.Problem about the batch as
@@ -46,20 +75,20 @@ type Store interface {
 	// ExpireHolds commits the expiry of every hold whose time has come: actor
 	// "expiry", a revision of its own, none when there is nothing to do.
 	ExpireHolds(ctx context.Context, now time.Time) (Outcome, error)
-	// Audit lists audit entries, newest first. The error is a *flag.Problem when
-	// the page is none.
-	Audit(ctx context.Context, filter AuditFilter) (entries []AuditEntry, next string, err error)
-	// CreateToken keeps a new token, audited. The error is a *flag.Problem
-	// (already exists) when a living token has the name.
+	// CreateToken keeps a new token. The error is a *flag.Problem (already
+	// exists) when a living token has the name.
 	CreateToken(ctx context.Context, t token.Token, actor string) error
-	// RevokeToken ends the living token of the name, audited. The error is a
+	// RevokeToken ends the living token of the name. The error is a
 	// *flag.Problem (not found) when there is none.
 	RevokeToken(ctx context.Context, name, actor string, now time.Time) (token.Token, error)
-	// Tokens lists all tokens, the ended ones too, by name.
-	Tokens(ctx context.Context) ([]token.Token, error)
-	// Close ends every use. Calls under way end with an error.
-	// Closing twice is closing once; afterwards every call gives ErrClosed.
-	Close() error
+	// Supersede notes that this store has taken the place of the former one, so
+	// that whoever knows that one's holds may follow this one without them. Known
+	// already, nothing is committed. It gives the revision afterwards; the error
+	// is a *flag.Problem when former cannot be another store's id.
+	Supersede(ctx context.Context, former, actor string, now time.Time) (flag.Revision, error)
+	// Renew gives the store a new random id, because it was rolled back and would
+	// use numbers a second time: actor "renewal". It gives the revision afterwards.
+	Renew(ctx context.Context, now time.Time) (flag.Revision, error)
 }
 
 // Batch is what one Apply is asked to do.
@@ -83,8 +112,10 @@ type Outcome struct {
 // Commit is one committed revision: what every follower needs to come from the
 // revision before to this one.
 type Commit struct {
-	Revision flag.Revision
-	Edits    []flag.Edit
+	Revision   flag.Revision
+	Edits      []flag.Edit
+	Tokens     []token.Token // made or ended by the commit, as they are after it, without hashes
+	Supersedes string        // the store whose place was taken; "": none
 }
 
 // AuditFilter chooses audit entries; all that is set must match.
@@ -103,10 +134,10 @@ type AuditEntry struct {
 	Time     time.Time `json:"time"`
 	Actor    string    `json:"actor"`
 	OwnerID  string    `json:"owner_id,omitempty"`
-	Action   string    `json:"action"` // flag.Op's names, adopt, expire_hold, create_token, revoke_token
-	Kind     flag.Kind `json:"-"`      // 0 for a token
-	Key      flag.Key  `json:"-"`      // "" for a token
-	Object   string    `json:"object"` // flag.Ref's text, or the token's name
+	Action   string    `json:"action"` // flag.Op's names, adopt, expire_hold, create_token, revoke_token, supersede_store, renew_store
+	Kind     flag.Kind `json:"-"`      // 0 for a token or a store
+	Key      flag.Key  `json:"-"`      // "" for a token or a store
+	Object   string    `json:"object"` // flag.Ref's text, the token's name, or the former store's id
 	Before   string    `json:"before,omitempty"`
 	After    string    `json:"after,omitempty"`
 	Note     string    `json:"note,omitempty"`

@@ -80,7 +80,9 @@ func saveToken(ctx context.Context, tx Tx, entry AuditEntry, before, after *toke
 	if entry.After, err = tokenDocument(after); err != nil {
 		return err
 	}
-	return tx.Save(ctx, Record{Commit: &Commit{Revision: next}, Audit: []AuditEntry{entry}, Token: after})
+	told := *after
+	told.Hash = ""
+	return tx.Save(ctx, Record{Commit: &Commit{Revision: next, Tokens: []token.Token{told}}, Audit: []AuditEntry{entry}, Token: after})
 }
 
 // tokenDocument is a token without its hash, which nobody needs to see.

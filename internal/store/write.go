@@ -10,13 +10,14 @@ import (
 	"github.com/bunting-flags/terraform-provider-bunting/internal/token"
 )
 
-// Tx is what Write, Expire, AddToken and EndToken need of a store: the rows of
-// one transaction that has locked the revision row before anything else. A store
-// begins it, calls one of the four, and commits when there is no error. Every
+// Tx is what Write, Expire, AddToken, EndToken, TakePlace and Rename need of a
+// store: the rows of one transaction that has locked the revision row before
+// anything else. A store begins it, calls one of them, and commits when there is
+// no error. Every
 // rule about what may be written is on this side of it, so a store has none.
 type Tx interface {
-	// Load gives the wanted rows as a snapshot at the present revision. It may
-	// hold more than was wanted.
+	// Load gives the wanted rows as a snapshot at the present revision, as what
+	// was saved before leaves it. It may hold more than was wanted.
 	Load(ctx context.Context, wanted Wanted) (*flag.Snapshot, error)
 	// Removal says who removed the object last; nil when that is not known.
 	Removal(ctx context.Context, ref flag.Ref) (*flag.Stamp, error)
@@ -38,11 +39,13 @@ type Wanted struct {
 
 // Record is all that a transaction writes.
 type Record struct {
-	Commit  *Commit      // the new revision and its edits, to be made in order; nil: none
-	Audit   []AuditEntry // of the commit
-	Token   *token.Token // replaces one of the same id; nil: none
-	Request *Request     // replaces one of the same actor and id; nil: none
-	Forget  time.Time    // requests answered before are removed; zero: none
+	Commit     *Commit      // the new revision and its edits, to be made in order; nil: none
+	Audit      []AuditEntry // of the commit
+	Token      *token.Token // replaces one of the same id; nil: none
+	Request    *Request     // replaces one of the same actor and id; nil: none
+	Forget     time.Time    // requests answered before are removed; zero: none
+	Supersedes []string     // replaces the stores whose place was taken; nil: they stay
+	StoreID    string       // the store's new id; "": it stays
 }
 
 // Validate checks the bounds of a batch. The error is a *flag.Problem.

@@ -33,7 +33,6 @@ const readers = 4
 // Store is a store.Store in one file, or in memory.
 type Store struct {
 	name string // the file, or "memory:", for messages
-	id   string // of the store, random at its creation
 	env  string
 
 	writer *sql.DB // one connection
@@ -109,7 +108,7 @@ func (s *Store) prepare(ctx context.Context, options Options) error {
 	return s.explain(s.identify(ctx, options))
 }
 
-// identify reads who the store is; a new one is named here.
+// identify names a new store: an id, random at its creation, and an environment.
 func (s *Store) identify(ctx context.Context, options Options) error {
 	clock := options.Clock
 	if clock == nil {
@@ -119,10 +118,6 @@ func (s *Store) identify(ctx context.Context, options Options) error {
 		rand.Text(), s.env, clock().UnixMicro())
 	if err != nil {
 		return fmt.Errorf("name the new store: %w", err)
-	}
-	err = s.writer.QueryRowContext(ctx, `SELECT store_id FROM meta`).Scan(&s.id)
-	if err != nil {
-		return fmt.Errorf("read the store's id: %w", err)
 	}
 	return nil
 }

@@ -37,39 +37,48 @@ func (s *Store) read(ctx context.Context, doing string, do func(context.Context,
 // Head gives the present revision.
 func (s *Store) Head(ctx context.Context) (revision flag.Revision, err error) {
 	err = s.read(ctx, "read the revision", func(ctx context.Context, q querier) (err error) {
-		revision, err = s.head(ctx, q)
+		revision, err = head(ctx, q)
 		return err
 	})
 	return revision, err
 }
 
-func (s *Store) head(ctx context.Context, q querier) (flag.Revision, error) {
-	revision := flag.Revision{StoreID: s.id}
-	err := q.QueryRowContext(ctx, `SELECT revision FROM meta`).Scan(&revision.Number)
+func head(ctx context.Context, q querier) (revision flag.Revision, err error) {
+	err = q.QueryRowContext(ctx, `SELECT store_id, revision FROM meta`).Scan(&revision.StoreID, &revision.Number)
 	return revision, err
+}
+
+// empty gives the snapshot without its objects.
+func (s *Store) empty(ctx context.Context, q querier) (*flag.Snapshot, error) {
+	var revision flag.Revision
+	var supersedes string
+	if err := q.QueryRowContext(ctx, `SELECT store_id, revision, supersedes FROM meta`).Scan(&revision.StoreID, &revision.Number, &supersedes); err != nil {
+		return nil, err
+	}
+	snapshot := flag.NewSnapshot(s.env, revision)
+	if err := json.Unmarshal([]byte(supersedes), &snapshot.Supersedes); err != nil {
+		return nil, fmt.Errorf("read which stores it supersedes: %w", err)
+	}
+	return snapshot, nil
 }
 
 // Snapshot reads everything at one revision.
 func (s *Store) Snapshot(ctx context.Context) (snapshot *flag.Snapshot, err error) {
 	err = s.read(ctx, "read all definitions", func(ctx context.Context, q querier) error {
-		revision, err := s.head(ctx, q)
+		snapshot, err = s.empty(ctx, q)
 		if err != nil {
 			return err
 		}
 		objects, err := appendObjects(ctx, q, nil, `SELECT 1, key, '', document FROM flags
 			UNION ALL SELECT 2, flag_key, entity_id, document FROM overrides
 			UNION ALL SELECT 3, flag_key, holder, document FROM holds`)
-		snapshot = snapshotOf(s.env, revision, objects)
+		snapshot = snapshot.With(snapshot.Revision, slices.Values(objects))
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	return snapshot, nil
-}
-
-func snapshotOf(environment string, revision flag.Revision, objects []flag.Edit) *flag.Snapshot {
-	return flag.NewSnapshot(environment, revision).With(revision, slices.Values(objects))
 }
 
 // appendObjects reads rows of kind, key, id and document.
@@ -97,20 +106,20 @@ func appendObjects(ctx context.Context, q querier, objects []flag.Edit, query st
 // Since gives the commits after the revision number, from the audit log.
 func (s *Store) Since(ctx context.Context, number int64) (commits []store.Commit, ok bool, err error) {
 	err = s.read(ctx, "read what changed", func(ctx context.Context, q querier) error {
-		head, err := s.head(ctx, q)
-		if err != nil || number < 0 || number > head.Number {
+		present, err := head(ctx, q)
+		if err != nil || number < 0 || number > present.Number {
 			return err // a number that never was: the reader comes from elsewhere
 		}
 		entries, err := readAudit(ctx, q, `WHERE revision > ? ORDER BY revision, ordinal`, number)
 		if err != nil {
 			return err
 		}
-		if number < head.Number && (len(entries) == 0 || entries[0].Revision > number+1) {
+		if number < present.Number && (len(entries) == 0 || entries[0].Revision > number+1) {
 			return nil // the older entries were removed
 		}
-		commits, err = store.Commits(flag.Revision{StoreID: head.StoreID, Number: number}, entries)
-		if err == nil && number+int64(len(commits)) != head.Number {
-			err = fmt.Errorf("the audit log ends at revision %d, but the store is at %d", number+int64(len(commits)), head.Number)
+		commits, err = store.Commits(flag.Revision{StoreID: present.StoreID, Number: number}, entries)
+		if err == nil && number+int64(len(commits)) != present.Number {
+			err = fmt.Errorf("the audit log ends at revision %d, but the store is at %d", number+int64(len(commits)), present.Number)
 		}
 		ok = err == nil
 		return err
@@ -136,7 +145,7 @@ func (s *Store) ExpireHolds(ctx context.Context, now time.Time) (outcome store.O
 	// writing to find that out.
 	due := false
 	err = s.read(ctx, "look for holds to expire", func(ctx context.Context, q querier) (err error) {
-		if outcome.Revision, err = s.head(ctx, q); err != nil {
+		if outcome.Revision, err = head(ctx, q); err != nil {
 			return err
 		}
 		return q.QueryRowContext(ctx, `SELECT EXISTS (`+dueHolds+`)`, now.UnixMicro()).Scan(&due)
@@ -220,6 +229,33 @@ func (s *Store) RevokeToken(ctx context.Context, name, actor string, now time.Ti
 	}
 	return revoked, nil
 }
+
+// Supersede notes that this store has taken the place of the former one.
+func (s *Store) Supersede(ctx context.Context, former, actor string, now time.Time) (revision flag.Revision, err error) {
+	err = s.transact(ctx, "supersede a store", func(ctx context.Context, tx tx) (err error) {
+		revision, err = store.TakePlace(ctx, tx, former, actor, now)
+		return err
+	})
+	if err != nil {
+		return flag.Revision{}, err
+	}
+	return revision, nil
+}
+
+// Renew gives the store a new random id.
+func (s *Store) Renew(ctx context.Context, now time.Time) (revision flag.Revision, err error) {
+	err = s.transact(ctx, "renew the store's id", func(ctx context.Context, tx tx) (err error) {
+		revision, err = store.Rename(ctx, tx, now)
+		return err
+	})
+	if err != nil {
+		return flag.Revision{}, err
+	}
+	return revision, nil
+}
+
+// Notified is nil: nobody else can write to the file.
+func (s *Store) Notified() <-chan struct{} { return nil }
 
 // Tokens lists all tokens.
 func (s *Store) Tokens(ctx context.Context) (tokens []token.Token, err error) {

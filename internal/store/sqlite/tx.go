@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"modernc.org/sqlite"
@@ -67,7 +68,7 @@ func rollback(ctx context.Context, conn *sql.Conn) {
 
 // Load gives the wanted rows at the present revision.
 func (t tx) Load(ctx context.Context, wanted store.Wanted) (*flag.Snapshot, error) {
-	revision, err := t.head(ctx, t.conn)
+	snapshot, err := t.empty(ctx, t.conn)
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +104,7 @@ func (t tx) Load(ctx context.Context, wanted store.Wanted) (*flag.Snapshot, erro
 			return nil, err
 		}
 	}
-	return snapshotOf(t.env, revision, objects), nil
+	return snapshot.With(snapshot.Revision, slices.Values(objects)), nil
 }
 
 // dueHolds finds the holds whose expiry is to be committed.
@@ -168,6 +169,16 @@ func (t tx) Save(ctx context.Context, record store.Record) error {
 		}
 		w.run(`INSERT INTO tokens (id, name, hash, document) VALUES (?, ?, ?, ?)
 			ON CONFLICT (id) DO UPDATE SET document = excluded.document`, k.ID, k.Name, k.Hash, string(document))
+	}
+	if record.Supersedes != nil {
+		supersedes, err := json.Marshal(record.Supersedes)
+		if err != nil {
+			return fmt.Errorf("write the superseded stores as JSON: %w", err)
+		}
+		w.run(`UPDATE meta SET supersedes = ?`, string(supersedes))
+	}
+	if record.StoreID != "" {
+		w.run(`UPDATE meta SET store_id = ?`, record.StoreID)
 	}
 	if !record.Forget.IsZero() {
 		w.run(`DELETE FROM requests WHERE time <= ?`, record.Forget.UnixMicro())

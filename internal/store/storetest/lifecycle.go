@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -30,6 +31,8 @@ func calls(s store.Store, now time.Time) map[string]func(context.Context) error 
 			return s.CreateToken(ctx, token.Token{ID: "id", Name: "call", Scopes: []token.Scope{token.Read}, Hash: "hash", CreatedAt: now}, "anna")
 		},
 		"RevokeToken": func(ctx context.Context) error { _, err := s.RevokeToken(ctx, "there", "anna", now); return err },
+		"Supersede":   func(ctx context.Context) error { _, err := s.Supersede(ctx, "former", "anna", now); return err },
+		"Renew":       func(ctx context.Context) error { _, err := s.Renew(ctx, now); return err },
 		"Tokens":      func(ctx context.Context) error { _, err := s.Tokens(ctx); return err },
 	}
 }
@@ -135,6 +138,12 @@ func testReopen(t *testing.T, open Opener, reopen Reopener) {
 	}
 	batch := store.Batch{Actor: anna, RequestID: "r", Changes: []flag.Change{flag.Put(aFlag("b"))}}
 	first := w.batch(batch)
+	if _, err := w.s.Supersede(t.Context(), "former", "anna", w.now); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.s.Renew(t.Context(), w.now); err != nil {
+		t.Fatal(err)
+	}
 	before := w.snapshot()
 
 	w.s = reopen(t, w.s)
@@ -148,6 +157,9 @@ func testReopen(t *testing.T, open Opener, reopen Reopener) {
 		t.Errorf("opened again at %v of %q, want %v of %q", after.Revision, after.Environment, before.Revision, before.Environment)
 	}
 	wantSame(t, "content after opening again", content(after), content(before))
+	if !slices.Equal(after.Supersedes, []string{"former"}) {
+		t.Errorf("opened again, the store supersedes %q", after.Supersedes)
+	}
 	tokens, err := w.s.Tokens(t.Context())
 	if err != nil || len(tokens) != 1 || tokens[0].Hash != made.Hash {
 		t.Errorf("tokens after opening again: %+v, %v", tokens, err)

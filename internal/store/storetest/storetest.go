@@ -42,6 +42,8 @@ func Run(t *testing.T, open Opener, reopen Reopener) {
 		{"audit log", testAudit},
 		{"since", testSince},
 		{"tokens", testTokens},
+		{"superseding a store", testSupersede},
+		{"renewing the store's id", testRenew},
 		{"writers at once", testWritersAtOnce},
 		{"lost updates", testLostUpdates},
 		{"random batches", testRandomBatches},

@@ -15,14 +15,19 @@ import (
 func testTokens(t *testing.T, open Opener) {
 	t.Helper()
 	w := newWorld(t, open)
+	made := map[string][]string{} // the ids by the name, in order
 	create := func(name string, expires time.Time) (token.Token, error) {
 		w.now = w.now.Add(time.Second)
 		secret, id := token.NewSecret()
-		made := token.Token{
+		t := token.Token{
 			ID: id, Name: name, Scopes: []token.Scope{token.Write, token.Kill}, Prefix: "team", Hash: token.Hash(secret),
 			CreatedAt: w.now, CreatedBy: "admin", ExpiresAt: expires,
 		}
-		return made, w.s.CreateToken(t.Context(), made, "admin")
+		err := w.s.CreateToken(w.t.Context(), t, "admin")
+		if err == nil {
+			made[name] = append(made[name], id)
+		}
+		return t, err
 	}
 	wantKind := func(err error, kind flag.ProblemKind, says string) {
 		t.Helper()
@@ -85,10 +90,18 @@ func testTokens(t *testing.T, open Opener) {
 	if err != nil || !ok || len(commits) != 5 {
 		t.Fatalf("since: %d commits, %t, %v; want 5", len(commits), ok, err)
 	}
+	// Other roots hear by Since which tokens were made and which ended.
+	got.Reset()
 	for _, c := range commits {
-		if len(c.Edits) != 0 {
-			t.Errorf("a token's commit has edits: %v", c)
+		if len(c.Edits) != 0 || len(c.Tokens) != 1 || c.Tokens[0].Hash != "" {
+			t.Errorf("a token's commit has edits, or not one token without its hash: %+v", c)
+			continue
 		}
+		fmt.Fprintf(&got, "%s %s %t\n", c.Tokens[0].ID, c.Tokens[0].Name, c.Tokens[0].RevokedAt.IsZero())
 	}
+	wantSame(t, "the tokens of the commits", strings.TrimSpace(got.String()), strings.Join([]string{
+		made["ci"][0] + " ci true", made["short"][0] + " short true", made["short"][1] + " short true",
+		made["ci"][0] + " ci false", made["ci"][1] + " ci true",
+	}, "\n"))
 	WantComplete(t.Context(), t, w.s)
 }
