@@ -28,7 +28,7 @@ var arrows = map[string][]string{
 	"internal/provider":               {"internal/client", "internal/flag"},
 	"internal/client":                 {"internal/wire", "internal/token", "internal/flag", "gen/bunting/v1", "gen/bunting/v1/buntingv1connect", "gen/pbflags/v1", "gen/pbflags/v1/pbflagsv1connect"},
 	"internal/server":                 {"internal/evaluator", "internal/store", "internal/wire", "internal/token", "internal/flag", "gen/bunting/v1", "gen/bunting/v1/buntingv1connect", "gen/pbflags/v1", "gen/pbflags/v1/pbflagsv1connect"},
-	"internal/evaluator":              {"internal/store", "internal/token", "internal/flag"},
+	"internal/evaluator":              {"internal/store", "internal/client", "internal/token", "internal/flag"},
 	"internal/store/sqlite":           {"internal/store", "internal/token", "internal/flag"},
 	"internal/store/storetest":        {"internal/store", "internal/token", "internal/flag"},
 	"internal/store":                  {"internal/token", "internal/flag"},

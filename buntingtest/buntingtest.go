@@ -138,11 +138,11 @@ func (s *Server) run(tb testing.TB) {
 
 func (s *Server) compose(ctx context.Context) (*server.Server, error) {
 	log := slog.New(slog.NewJSONHandler(s.settings.log, nil))
-	evaluating, err := evaluator.New(ctx, s.store, evaluator.Options{Log: log, Now: s.settings.now})
+	evaluating, err := evaluator.NewRoot(ctx, s.store, evaluator.Options{Log: log, Now: s.settings.now})
 	if err != nil {
 		return nil, err
 	}
-	return server.New(ctx, server.Options{Store: s.store, Evaluator: evaluating, Version: s.settings.version, Log: log, Now: s.settings.now})
+	return server.New(ctx, server.Options{Store: s.store, Root: evaluating, Version: s.settings.version, Log: log, Now: s.settings.now})
 }
 
 // Stop ends the server as if its process had died: connections are cut and new

@@ -90,11 +90,11 @@ func (s *serving) run(ctx context.Context, a *app) (err error) {
 	if err != nil {
 		return err
 	}
-	evaluating, err := evaluator.New(ctx, definitions, evaluator.Options{Log: log})
+	evaluating, err := evaluator.NewRoot(ctx, definitions, evaluator.Options{Log: log})
 	if err != nil {
 		return err
 	}
-	web, err := server.New(ctx, server.Options{Store: definitions, Evaluator: evaluating, Version: version, Log: log})
+	web, err := server.New(ctx, server.Options{Store: definitions, Root: evaluating, Version: version, Log: log})
 	if err != nil {
 		return err
 	}

@@ -5,14 +5,13 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/bunting-flags/terraform-provider-bunting/buntingtest"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
 )
 
 // Definitions are read once for everybody, with what is read by name; after a
 // write of ours they are read again.
 func TestDefinitionsOfAWalk(t *testing.T) {
-	server := buntingtest.Start(t)
+	server := startServer(t)
 	c, g := gated(t, server, server.AdminToken)
 	fill(t, c, 20, 0)
 	w := c.NewWalk()
@@ -51,7 +50,7 @@ func TestDefinitionsOfAWalk(t *testing.T) {
 
 // A token sees what it covers; what it does not is an error, not nothing.
 func TestDefinitionsWithinAPrefix(t *testing.T) {
-	server := buntingtest.Start(t)
+	server := startServer(t)
 	c, _ := gated(t, server, server.AdminToken)
 	fill(t, c, 3, 0)
 	c, _ = gated(t, server, server.NamedToken(t, "team", "f", "read"))

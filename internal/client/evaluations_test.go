@@ -8,7 +8,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/bunting-flags/terraform-provider-bunting/buntingtest"
 	buntingv1 "github.com/bunting-flags/terraform-provider-bunting/gen/bunting/v1"
 	pbflagsv1 "github.com/bunting-flags/terraform-provider-bunting/gen/pbflags/v1"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
@@ -27,7 +26,7 @@ func evaluated(t *testing.T, w *Walk, key flag.Key, entity string) Evaluation {
 // A thousand evaluations for three entities cost a request for each entity, and
 // the handshake.
 func TestEvaluationsOfAWalk(t *testing.T) {
-	server := buntingtest.Start(t)
+	server := startServer(t)
 	c, g := gated(t, server, server.AdminToken)
 	fill(t, c, 1000, 0)
 	if _, err := c.Write(t.Context(), flag.Put(&flag.Override{FlagKey: "f/1", EntityID: "u", State: flag.Enabled, Value: flag.BoolValue(false)})); err != nil {
@@ -72,7 +71,7 @@ func TestEvaluationsOfAWalk(t *testing.T) {
 
 // A known answer costs no memory.
 func TestKnownEvaluationAllocatesNothing(t *testing.T) {
-	server := buntingtest.Start(t)
+	server := startServer(t)
 	c, _ := gated(t, server, server.AdminToken)
 	fill(t, c, 3, 0)
 	w := c.NewWalk()
@@ -91,7 +90,7 @@ func TestKnownEvaluationAllocatesNothing(t *testing.T) {
 // flags nothing is asked again. Many that each follow a write are not each
 // answered for all flags.
 func TestEvaluationAfterAnOwnWrite(t *testing.T) {
-	server := buntingtest.Start(t)
+	server := startServer(t)
 	c, g := gated(t, server, server.AdminToken)
 	fill(t, c, 200, 0)
 	w := c.NewWalk()
@@ -160,7 +159,7 @@ func TestEvaluationAfterAnOwnWrite(t *testing.T) {
 // An answer for all flags that arrives after a newer one, or after a write, hides
 // nothing.
 func TestLateEvaluations(t *testing.T) {
-	server := buntingtest.Start(t)
+	server := startServer(t)
 	c, g := gated(t, server, server.AdminToken)
 	fill(t, c, 3, 0)
 	w := c.NewWalk()
@@ -189,7 +188,7 @@ func TestLateEvaluations(t *testing.T) {
 
 // What the token does not cover is refused to who asks for it, and to nobody else.
 func TestEvaluationsWithinAPrefix(t *testing.T) {
-	server := buntingtest.Start(t)
+	server := startServer(t)
 	c, _ := gated(t, server, server.AdminToken)
 	fill(t, c, 20, 0)
 	if _, err := c.Write(t.Context(), flag.Put(newFlag("other"))); err != nil {
@@ -292,7 +291,7 @@ func TestEvaluateFlags(t *testing.T) {
 		t.Errorf("%d answers in %d requests, %v", len(got), len(asked()), err)
 	}
 
-	server := buntingtest.Start(t)
+	server := startServer(t)
 	c, _ := gated(t, server, server.AdminToken)
 	fill(t, c, 20, 0)
 	c, g := gated(t, server, server.NamedToken(t, "team", "f", "evaluate"))
@@ -334,7 +333,7 @@ func TestEvaluationsOfManyEntities(t *testing.T) {
 
 // A failure is told to all who asked, each in his own words, and not remembered.
 func TestEvaluationsFail(t *testing.T) {
-	server := buntingtest.Start(t)
+	server := startServer(t)
 	c, g := gated(t, server, server.AdminToken)
 	fill(t, c, 5, 0)
 	w := c.NewWalk()

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"fmt"
+	"time"
 
 	buntingv1 "github.com/bunting-flags/terraform-provider-bunting/gen/bunting/v1"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
@@ -22,6 +23,12 @@ type Server struct {
 	// Actor is the caller as the server knows it: the token's name, scopes and
 	// key prefix.
 	Actor token.Actor
+	// TokenID is the id of the caller's token, and TokenEnds when it ends; zero: it
+	// does not.
+	TokenID   string
+	TokenEnds time.Time
+	// Chain is the ids of the servers from this one to the root.
+	Chain []string
 	// EvaluatorOnly says that the server has only FlagEvaluatorService: nothing of
 	// the above is known, and only evaluations can be asked for.
 	EvaluatorOnly bool
@@ -34,6 +41,16 @@ func (c *Client) Server(ctx context.Context) (Server, error) {
 	server, err := c.handshake.get(ctx)
 	if err != nil {
 		return Server{}, c.retold(ctx, greeting, err)
+	}
+	return *server, nil
+}
+
+// Greet makes the handshake anew, for who stays for so long that the server may
+// have become another one.
+func (c *Client) Greet(ctx context.Context) (Server, error) {
+	server, err := c.greet(ctx)
+	if err != nil {
+		return Server{}, err
 	}
 	return *server, nil
 }
@@ -62,10 +79,13 @@ func (c *Client) greet(ctx context.Context) (*Server, error) {
 	s := &Server{
 		Environment: m.GetEnvironment(), Version: m.GetVersion(), Capabilities: m.GetCapabilities(), Revision: wire.ToRevision(m.GetRevision()),
 		Flags: m.GetFlags(), Overrides: m.GetOverrides(), Holds: m.GetHolds(), SnapshotBytes: m.GetSnapshotBytes(),
-		Actor: token.Actor{Name: m.GetActor(), Prefix: flag.Key(m.GetPrefix())},
+		Actor: token.Actor{Name: m.GetActor(), Prefix: flag.Key(m.GetPrefix())}, TokenID: m.GetTokenId(), Chain: m.GetChain(),
 	}
 	for _, scope := range m.GetScopes() {
 		s.Actor.Scopes = append(s.Actor.Scopes, token.Scope(scope))
+	}
+	if s.TokenEnds, err = wire.ToTime(m.GetTokenExpiresAt()); err != nil {
+		return nil, c.broken(op, "sent the end of a token that cannot be read (%v)", err)
 	}
 	return s, nil
 }

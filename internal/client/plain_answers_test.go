@@ -11,7 +11,6 @@ import (
 
 	"connectrpc.com/connect"
 
-	"github.com/bunting-flags/terraform-provider-bunting/buntingtest"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
 )
 
@@ -114,7 +113,7 @@ func TestOnDemandRepeats(t *testing.T) {
 
 // TestOnDemandAgainstTheServer asks a real server as if it were not ours.
 func TestOnDemandAgainstTheServer(t *testing.T) {
-	server := buntingtest.Start(t)
+	server := startServer(t)
 	c, err := New(Options{Endpoint: server.Endpoint, Token: server.AdminToken})
 	if err != nil {
 		t.Fatal(err)

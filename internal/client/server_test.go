@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/bunting-flags/terraform-provider-bunting/buntingtest"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/token"
 )
@@ -17,7 +16,7 @@ import (
 // TestAgainstTheServer goes through every call with a real server.
 func TestAgainstTheServer(t *testing.T) {
 	ctx := t.Context()
-	server := buntingtest.Start(t, buntingtest.Environment("prod"), buntingtest.Version("1.2.3"))
+	server := startServer(t)
 	c, err := New(Options{Endpoint: server.Endpoint + "/", Token: server.AdminToken, UserAgent: "bunting/1.2.3", ChangeNote: "a test"})
 	if err != nil {
 		t.Fatal(err)
@@ -179,7 +178,7 @@ func TestAgainstTheServer(t *testing.T) {
 
 // TestManyObjects: a snapshot of many chunks arrives whole.
 func TestManyObjects(t *testing.T) {
-	server := buntingtest.Start(t)
+	server := startServer(t)
 	c, err := New(Options{Endpoint: server.Endpoint, Token: server.AdminToken})
 	if err != nil {
 		t.Fatal(err)

@@ -20,15 +20,46 @@ import (
 // prefix does not exist. The environment is set where a handshake has told it.
 func (c *Client) Snapshot(ctx context.Context, prefix flag.Key) (*flag.Snapshot, error) {
 	op := readingSnapshot(prefix)
-	var s snapshotReader
-	err := c.repeat(ctx, op, true, func() (err error) {
-		s, err = c.stream(ctx, op, prefix)
-		return err
-	})
+	s, err := c.definitions(ctx, op, snapshotReader{prefix: prefix})
 	if err != nil {
 		return nil, err
 	}
 	return flag.NewSnapshot(c.environment(), s.revision).With(s.revision, slices.Values(s.edits)), nil
+}
+
+// Difference is what leads from a known revision to the present one.
+type Difference struct {
+	Revision    flag.Revision
+	Environment string   // that the definitions are of
+	Supersedes  []string // ids of the stores whose place this one has taken
+	Stale       bool     // the server itself has not heard its source of truth for a while
+	Whole       bool     // the edits are everything there is; else what differs from what was known
+	Edits       []flag.Edit
+}
+
+// Since reads what differs from the known revision, or everything where the server
+// cannot tell or nothing is known (the zero Revision). It is whole, proven by
+// count and checksum, or an error.
+func (c *Client) Since(ctx context.Context, known flag.Revision) (Difference, error) {
+	const op = "read what changed"
+	s, err := c.definitions(ctx, op, snapshotReader{known: known})
+	if err != nil {
+		return Difference{}, err
+	}
+	return Difference{
+		Revision: s.revision, Environment: s.environment, Supersedes: s.supersedes, Stale: s.stale,
+		Whole: s.kind == buntingv1.SnapshotKind_SNAPSHOT_KIND_FULL, Edits: s.edits,
+	}, nil
+}
+
+// definitions reads a snapshot or what differs, as the reader that it begins with
+// says.
+func (c *Client) definitions(ctx context.Context, op string, wanted snapshotReader) (s snapshotReader, err error) {
+	err = c.repeat(ctx, op, true, func() (err error) {
+		s, err = c.stream(ctx, op, wanted)
+		return err
+	})
+	return s, err
 }
 
 // readingSnapshot says what is read, to read on from "cannot".
@@ -41,17 +72,17 @@ func readingSnapshot(prefix flag.Key) string {
 
 // stream makes one attempt at reading a snapshot. Silence is limited, the
 // stream's length is not: each message winds the watch up again.
-func (c *Client) stream(ctx context.Context, op string, prefix flag.Key) (snapshotReader, error) {
+func (c *Client) stream(ctx context.Context, op string, wanted snapshotReader) (snapshotReader, error) {
 	attempt, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	watch := time.AfterFunc(c.timeout, func() { end(errSilence) })
 	defer watch.Stop()
 
-	stream, err := c.admin.GetSnapshot(attempt, connect.NewRequest(&buntingv1.GetSnapshotRequest{Prefix: string(prefix)}))
+	stream, err := c.admin.GetSnapshot(attempt, connect.NewRequest(wanted.question()))
 	if err != nil {
 		return snapshotReader{}, c.translate(ctx, attempt, op, err)
 	}
-	s, err := c.receive(stream, op, prefix, func() { watch.Reset(c.timeout) })
+	s, err := c.receive(stream, op, wanted, func() { watch.Reset(c.timeout) })
 	if err != nil {
 		if _, said := errors.AsType[*Error](err); !said {
 			err = c.translate(ctx, attempt, op, err)
@@ -64,8 +95,7 @@ func (c *Client) stream(ctx context.Context, op string, prefix flag.Key) (snapsh
 
 // receive reads a stream to its end. alive is called at each message. The error
 // is an *Error, or what the stream itself has for one.
-func (c *Client) receive(stream *connect.ServerStreamForClient[buntingv1.GetSnapshotResponse], op string, prefix flag.Key, alive func()) (snapshotReader, error) {
-	s := snapshotReader{prefix: prefix}
+func (c *Client) receive(stream *connect.ServerStreamForClient[buntingv1.GetSnapshotResponse], op string, s snapshotReader, alive func()) (snapshotReader, error) {
 	for stream.Receive() {
 		alive()
 		if wrong := s.take(stream.Msg()); wrong != "" {
@@ -84,12 +114,26 @@ func (c *Client) receive(stream *connect.ServerStreamForClient[buntingv1.GetSnap
 // snapshotReader puts a snapshot's messages together and proves that none is
 // missing.
 type snapshotReader struct {
-	prefix   flag.Key
-	started  bool
-	ended    bool
-	revision flag.Revision
-	count    int64
-	edits    []flag.Edit
+	prefix flag.Key
+	known  flag.Revision // what differs from it is asked for; zero: everything
+
+	started     bool
+	ended       bool
+	kind        buntingv1.SnapshotKind
+	revision    flag.Revision
+	environment string
+	supersedes  []string
+	stale       bool
+	count       int64
+	edits       []flag.Edit
+}
+
+func (s *snapshotReader) question() *buntingv1.GetSnapshotRequest {
+	q := &buntingv1.GetSnapshotRequest{Prefix: string(s.prefix)}
+	if s.known != (flag.Revision{}) {
+		q.KnownRevision = wire.FromRevision(s.known)
+	}
+	return q
 }
 
 // take reads one message; what it gives is what is wrong with it, or "".
@@ -102,14 +146,15 @@ func (s *snapshotReader) take(m *buntingv1.GetSnapshotResponse) (wrong string) {
 		switch {
 		case s.started:
 			return "began the list twice"
-		case m.Start.GetKind() != buntingv1.SnapshotKind_SNAPSHOT_KIND_FULL:
+		case m.Start.GetKind() != buntingv1.SnapshotKind_SNAPSHOT_KIND_FULL && s.known == (flag.Revision{}):
 			return "sent changes where the whole was asked for"
 		case m.Start.GetPrefix() != string(s.prefix):
 			return "sent another part of the flags than was asked for"
 		case !coversAll(m.Start.GetParts()):
 			return "left out a kind of objects that was asked for"
 		}
-		s.started, s.revision = true, wire.ToRevision(m.Start.GetRevision())
+		s.started, s.kind, s.revision = true, m.Start.GetKind(), wire.ToRevision(m.Start.GetRevision())
+		s.environment, s.supersedes, s.stale = m.Start.GetEnvironment(), m.Start.GetSupersedes(), m.Start.GetStale()
 	case *buntingv1.GetSnapshotResponse_Objects:
 		if !s.started {
 			return "sent objects before the start of the list"
@@ -119,7 +164,8 @@ func (s *snapshotReader) take(m *buntingv1.GetSnapshotResponse) (wrong string) {
 			if err != nil {
 				return "sent an object that cannot be read (" + err.Error() + ")"
 			}
-			if edit.Object == nil || !edit.Ref.Key.Under(s.prefix) {
+			removed := edit.Object == nil && s.kind == buntingv1.SnapshotKind_SNAPSHOT_KIND_FULL
+			if removed || !edit.Ref.Key.Under(s.prefix) {
 				return "sent an object that does not belong to the list"
 			}
 			s.edits = append(s.edits, edit)

@@ -11,7 +11,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/bunting-flags/terraform-provider-bunting/buntingtest"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
 )
 
@@ -61,7 +60,7 @@ func (g *gate) calls() []string {
 	return asked
 }
 
-func gated(t *testing.T, server *buntingtest.Server, token string) (*Client, *gate) {
+func gated(t *testing.T, server *flagServer, token string) (*Client, *gate) {
 	t.Helper()
 	g := &gate{pool: newTransport(), hold: map[string]chan struct{}{}}
 	t.Cleanup(g.pool.CloseIdleConnections)
@@ -124,7 +123,7 @@ func numbers(from, to int) (list []int) {
 
 // A thousand flags, their overrides and holds cost two requests.
 func TestWalkOfASmallServer(t *testing.T) {
-	server := buntingtest.Start(t)
+	server := startServer(t)
 	c, g := gated(t, server, server.AdminToken)
 	fill(t, c, 1000, 0)
 	g.calls()
@@ -154,7 +153,7 @@ func TestWalkOfASmallServer(t *testing.T) {
 
 // Of a large server a few are read by themselves, and then all at once.
 func TestWalkOfALargeServer(t *testing.T) {
-	server := buntingtest.Start(t)
+	server := startServer(t)
 	c, g := gated(t, server, server.AdminToken)
 	fill(t, c, 1200, 4000)
 	w := c.NewWalk()
@@ -178,7 +177,7 @@ func TestWalkOfALargeServer(t *testing.T) {
 // A read after an own write sees it, also where everything was read before, or
 // was on its way while the write was made.
 func TestWalkSeesOwnWrites(t *testing.T) {
-	server := buntingtest.Start(t)
+	server := startServer(t)
 	c, g := gated(t, server, server.AdminToken)
 	fill(t, c, 3, 0)
 	describe := func(key flag.Key, text string) {
@@ -228,7 +227,7 @@ func TestWalkSeesOwnWrites(t *testing.T) {
 // What the token does not cover is refused, not absent; what it covers is read
 // as ever.
 func TestWalkWithinAPrefix(t *testing.T) {
-	server := buntingtest.Start(t)
+	server := startServer(t)
 	c, _ := gated(t, server, server.AdminToken)
 	fill(t, c, 20, 0)
 	if _, err := c.Write(t.Context(), flag.Put(newFlag("other"))); err != nil {
@@ -252,7 +251,7 @@ func TestWalkWithinAPrefix(t *testing.T) {
 
 // A failure is told to all who asked, each in his own words, and not remembered.
 func TestWalkFails(t *testing.T) {
-	server := buntingtest.Start(t)
+	server := startServer(t)
 	c, g := gated(t, server, server.AdminToken)
 	fill(t, c, 5, 0)
 	w := c.NewWalk()

@@ -10,7 +10,6 @@ import (
 
 	"connectrpc.com/connect"
 
-	"github.com/bunting-flags/terraform-provider-bunting/buntingtest"
 	buntingv1 "github.com/bunting-flags/terraform-provider-bunting/gen/bunting/v1"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/wire"
@@ -19,7 +18,7 @@ import (
 // Changes that wait travel together, and each has its own outcome: its object,
 // the holds of its flag, or why it alone was refused.
 func TestWritesTravelTogether(t *testing.T) {
-	server := buntingtest.Start(t)
+	server := startServer(t)
 	c, g := gated(t, server, server.AdminToken)
 	release := g.holds("Apply")
 	var wait sync.WaitGroup
@@ -52,7 +51,7 @@ func TestWritesTravelTogether(t *testing.T) {
 // A change that was sent is not withdrawn when its caller gives up, and he is
 // told its outcome; one that still waits is, and is never sent.
 func TestAWriteIsNotWithdrawn(t *testing.T) {
-	server := buntingtest.Start(t)
+	server := startServer(t)
 	c, g := gated(t, server, server.AdminToken)
 	release := g.holds("Apply")
 	ctx, cancel := context.WithCancel(t.Context())

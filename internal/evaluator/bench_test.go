@@ -11,7 +11,7 @@ import (
 
 // filled is an evaluator with so many flags, each with an override of one user;
 // each hundredth one is held.
-func filled(b *testing.B, flags int) *Evaluator {
+func filled(b *testing.B, flags int) *Root {
 	b.Helper()
 	d := newDouble("s")
 	var edits []flag.Edit

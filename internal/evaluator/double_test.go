@@ -195,7 +195,7 @@ func hold(key flag.Key, holder string, expires time.Time) *flag.Hold {
 }
 
 // apply makes the changes through the evaluator; none may be refused.
-func apply(tb testing.TB, e *Evaluator, changes ...flag.Change) flag.Revision {
+func apply(tb testing.TB, e *Root, changes ...flag.Change) flag.Revision {
 	tb.Helper()
 	out, err := e.Apply(tb.Context(), batch(changes...))
 	if err != nil {
@@ -209,9 +209,9 @@ func apply(tb testing.TB, e *Evaluator, changes ...flag.Change) flag.Revision {
 	return out.Revision
 }
 
-func start(tb testing.TB, d *double) *Evaluator {
+func start(tb testing.TB, d *double) *Root {
 	tb.Helper()
-	e, err := New(tb.Context(), d, Options{})
+	e, err := NewRoot(tb.Context(), d, Options{})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -219,7 +219,7 @@ func start(tb testing.TB, d *double) *Evaluator {
 }
 
 // running starts the background work until the test's bubble ends.
-func running(tb testing.TB, e *Evaluator) {
+func running(tb testing.TB, e *Root) {
 	tb.Helper()
 	ctx, cancel := context.WithCancel(tb.Context())
 	var work sync.WaitGroup

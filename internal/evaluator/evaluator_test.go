@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/bunting-flags/terraform-provider-bunting/internal/client"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/store"
 )
@@ -180,16 +181,16 @@ func TestASilentStore(t *testing.T) {
 				apply(t, e, flag.Put(hold("held", "ops", time.Time{})), flag.Put(override("pay", "u1", false)))
 				running(t, e)
 				time.Sleep(10*HeartbeatInterval + HeartbeatInterval/2)
-				if h := e.Health(); h.Status != Serving || h.Stale || h.Silence > HeartbeatInterval || h.Failures != 0 || h.Flags != 2 {
+				if h := e.Health(); h.Status != client.Serving || h.Stale || h.Silence > HeartbeatInterval || h.Failures != 0 || h.Flags != 2 {
 					t.Fatalf("while all is well: %+v", h)
 				}
 				d.set(fault)
 				time.Sleep(2 * HeartbeatInterval)
-				if h := e.Health(); h.Status != Serving || h.Stale {
+				if h := e.Health(); h.Status != client.Serving || h.Stale {
 					t.Errorf("after 2 s of silence: %+v", h)
 				}
 				time.Sleep(5 * HeartbeatInterval)
-				if h := e.Health(); h.Status != Degraded || !h.Stale || h.Silence < DefaultStaleAfter {
+				if h := e.Health(); h.Status != client.Degraded || !h.Stale || h.Silence < DefaultStaleAfter {
 					t.Errorf("after 7 s of silence: %+v", h)
 				}
 				view := e.View()
@@ -209,7 +210,7 @@ func TestASilentStore(t *testing.T) {
 				}
 				d.set(func(d *double) { d.failing, d.hanging = nil, false })
 				time.Sleep(3 * HeartbeatInterval)
-				if h := e.Health(); h.Status != Serving || h.Stale || h.Failures != 0 {
+				if h := e.Health(); h.Status != client.Serving || h.Stale || h.Failures != 0 {
 					t.Errorf("after it came back: %+v", h)
 				}
 				if a := e.View().Evaluate("pay", flag.Context{}); a.Source != flag.SourceGlobal || a.Stale {
@@ -342,7 +343,7 @@ func TestAnotherStoreIsReadAnewUnlessItIsDangerous(t *testing.T) {
 				}
 				running(t, e)
 				time.Sleep(5 * HeartbeatInterval)
-				if h := e.Health(); h.Status != Degraded || !h.Stale {
+				if h := e.Health(); h.Status != client.Degraded || !h.Stale {
 					t.Errorf("%+v", h)
 				}
 				if a := e.View().Evaluate("pay", flag.Context{}); a.Source != flag.SourceKilled {
@@ -353,14 +354,17 @@ func TestAnotherStoreIsReadAnewUnlessItIsDangerous(t *testing.T) {
 	}
 }
 
-func TestARolledBackStoreIsNotFollowed(t *testing.T) {
+func TestARolledBackStoreGetsAnotherId(t *testing.T) {
 	d := newDouble("s")
 	e := start(t, d)
 	before := d.snapshot
 	at := apply(t, e, flag.Put(boolean("pay")))
 	d.set(func(d *double) { d.snapshot = before })
-	if err := e.CatchUp(t.Context()); err == nil || !strings.Contains(err.Error(), "rolled back") || e.View().Revision != at {
+	if err := e.CatchUp(t.Context()); err == nil || !strings.Contains(err.Error(), "is empty") || e.View().Revision != at {
 		t.Errorf("%v, at %v", err, e.View().Revision)
+	}
+	if id := d.snapshot.Revision.StoreID; id == at.StoreID {
+		t.Error("the store kept the id under which other revisions have been told")
 	}
 }
 
@@ -368,7 +372,7 @@ func TestTheSystemsClockSetBackMakesNothingFresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDouble("s")
 		offset := time.Duration(0)
-		e, err := New(t.Context(), d, Options{Now: func() time.Time { return time.Now().Add(offset) }})
+		e, err := NewRoot(t.Context(), d, Options{Now: func() time.Time { return time.Now().Add(offset) }})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -383,7 +387,7 @@ func TestTheSystemsClockSetBackMakesNothingFresh(t *testing.T) {
 func TestNewTellsTheStoresError(t *testing.T) {
 	d := newDouble("s")
 	d.failing = errors.New("no such disk")
-	if _, err := New(t.Context(), d, Options{}); err == nil || !strings.Contains(err.Error(), "read the definitions: no such disk") {
+	if _, err := NewRoot(t.Context(), d, Options{}); err == nil || !strings.Contains(err.Error(), "read the definitions: no such disk") {
 		t.Errorf("error is %v", err)
 	}
 }

@@ -1,42 +1,68 @@
 package evaluator
 
-import "time"
+import (
+	"time"
 
-// Status is how well an evaluator is connected to its store.
-type Status int
-
-// The statuses, with the numbers of pbflags.v1.EvaluatorStatus. An evaluator
-// that has loaded its snapshot has been in contact, so it is never Connecting.
-const (
-	Connecting Status = 1 // no contact yet
-	Serving    Status = 2 // in contact
-	Degraded   Status = 3 // three or more failures in a row
+	"github.com/bunting-flags/terraform-provider-bunting/internal/client"
 )
 
-// Health is an evaluator's health.
+// Health is how well an evaluator is connected to its source of truth.
 type Health struct {
-	Status   Status
-	Silence  time.Duration // since the store last answered
+	Status   client.Status // Connecting: it has served nothing but what was last known before its start
+	Silence  time.Duration // since the source last answered; negative: it never did
 	Flags    int           // how many flags are known
 	Failures int           // in a row
 	Stale    bool          // answers are marked stale
 }
 
-// Health tells how well the evaluator is connected to its store.
+// Health tells how well the evaluator is connected to its source.
 func (e *Evaluator) Health() Health {
 	flags, _, _ := e.present.Load().snapshot.Counts()
-	h := Health{Status: Serving, Silence: e.silence(), Flags: flags, Failures: int(e.failures.Load())}
-	h.Stale = h.Silence >= e.staleAfter
-	if h.Failures >= degradedAfter {
-		h.Status = Degraded
+	h := Health{Status: client.Serving, Flags: flags, Failures: int(e.failures.Load()), Stale: e.stale(), Silence: -1}
+	if silence, ever := e.silence(); ever {
+		h.Silence = silence
+	} else {
+		h.Status = client.Connecting
+	}
+	if h.Failures >= degradedAfter || e.Refused() != nil {
+		h.Status = client.Degraded
 	}
 	return h
 }
 
-// heard notes that the store answered just now.
-func (e *Evaluator) heard() { e.contact.Store(int64(time.Since(e.started))) }
+// heard notes that the source answered just now.
+func (e *Evaluator) heard() { e.contact.Store(int64(time.Since(e.started)) + 1) }
 
-// silence is how long ago the store last answered.
-func (e *Evaluator) silence() time.Duration {
-	return time.Since(e.started) - time.Duration(e.contact.Load())
+// silence is how long ago the source last answered, if it ever did.
+func (e *Evaluator) silence() (silence time.Duration, ever bool) {
+	at := e.contact.Load()
+	return time.Since(e.started) - time.Duration(at-1), at > 0
+}
+
+// HeardWithin reports whether the source answered not longer ago than that.
+func (e *Evaluator) HeardWithin(limit time.Duration) bool {
+	silence, ever := e.silence()
+	return ever && silence <= limit
+}
+
+// stale reports whether the source has been silent for too long.
+func (e *Evaluator) stale() bool {
+	silence, ever := e.silence()
+	return !ever || silence >= e.staleAfter
+}
+
+// outcome learns from an attempt to hear the source, and tells of the turns.
+func (e *Evaluator) outcome(err error) {
+	if err == nil {
+		if failed := e.failures.Swap(0); failed > 0 {
+			e.log.Info("the source of truth answers again", "failures", failed)
+		}
+		return
+	}
+	switch failed := e.failures.Add(1); failed {
+	case 1:
+		e.log.Warn("the source of truth did not answer", "error", err.Error())
+	case degradedAfter:
+		e.log.Error("the source of truth does not answer: serving what was last known", "error", err.Error())
+	}
 }

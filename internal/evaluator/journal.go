@@ -2,6 +2,7 @@ package evaluator
 
 import (
 	"slices"
+	"sort"
 
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/store"
@@ -15,17 +16,26 @@ const (
 	journalFill    = 1024    // commits read at the start, at most
 )
 
+// Commit is a step from one revision to another.
+type Commit struct {
+	store.Commit
+
+	// Previous is the number of the revision that it leads on from: the one before,
+	// but where several commits became known as one.
+	Previous int64
+}
+
 // journal is the most recent commits, oldest first, without a gap. Journals
 // share their memory: with returns a longer one and leaves the old one as it was,
 // for those who are reading it.
 type journal struct {
-	commits []store.Commit
+	commits []Commit
 	bytes   int64
 }
 
 // with gives the journal with more commits, the oldest ones dropped where it
 // would pass its bounds. Only the newest journal may be lengthened.
-func (j journal) with(commits []store.Commit) journal {
+func (j journal) with(commits []Commit) journal {
 	j.commits = append(j.commits, commits...) // beyond the length that others see
 	for _, c := range commits {
 		j.bytes += commitBytes(c)
@@ -44,23 +54,26 @@ func (j journal) with(commits []store.Commit) journal {
 	return j
 }
 
-// after gives the commits after the revision number, which lies before at; ok
-// is false when the journal does not reach back that far.
-func (j journal) after(number, at int64) (commits []store.Commit, ok bool) {
-	missing := at - number
-	if missing < 0 || missing > int64(len(j.commits)) {
+// after gives the commits after the revision number, at being the present one; ok
+// is false when the journal has no commit that leads on from there.
+func (j journal) after(number, at int64) (commits []Commit, ok bool) {
+	if number == at {
+		return nil, true
+	}
+	i := sort.Search(len(j.commits), func(i int) bool { return j.commits[i].Previous >= number })
+	if i == len(j.commits) || j.commits[i].Previous != number {
 		return nil, false
 	}
-	return j.commits[int64(len(j.commits))-missing:], true
+	return j.commits[i:], true
 }
 
-// leadsTo reports whether the journal, being of one store and without a gap,
-// ends at the revision.
+// leadsTo reports whether the journal is without a gap and ends at the revision.
 func (j journal) leadsTo(at flag.Revision) bool {
-	for i, c := range j.commits {
-		if want := at.Number - int64(len(j.commits)-1-i); c.Revision != (flag.Revision{StoreID: at.StoreID, Number: want}) {
+	for _, c := range slices.Backward(j.commits) {
+		if c.Revision != at {
 			return false
 		}
+		at.Number = c.Previous
 	}
 	return true
 }
@@ -69,7 +82,7 @@ func (j journal) leadsTo(at flag.Revision) bool {
 // there are more, and whether that could be told: not ok means that the reader's
 // place is gone (too far behind, ahead, or of another store), so that it must
 // read a snapshot. The commits are shared: they are not to be changed.
-func (e *Evaluator) Changes(since flag.Revision) (commits []store.Commit, more <-chan struct{}, ok bool) {
+func (e *Evaluator) Changes(since flag.Revision) (commits []Commit, more <-chan struct{}, ok bool) {
 	v := e.present.Load()
 	at := v.snapshot.Revision
 	if since.StoreID != at.StoreID {

@@ -15,10 +15,11 @@ import (
 	"github.com/bunting-flags/terraform-provider-bunting/internal/wire"
 )
 
-func commit(number int64, description int) store.Commit {
+func commit(number int64, description int) Commit {
 	f := boolean("pay")
 	f.Description = strings.Repeat("x", description)
-	return store.Commit{Revision: flag.Revision{StoreID: "s", Number: number}, Edits: []flag.Edit{{Ref: f.Ref(), Object: f}}}
+	made := store.Commit{Revision: flag.Revision{StoreID: "s", Number: number}, Edits: []flag.Edit{{Ref: f.Ref(), Object: f}}}
+	return Commit{Commit: made, Previous: number - 1}
 }
 
 func TestTheJournalKeepsItsBounds(t *testing.T) {
@@ -30,12 +31,12 @@ func TestTheJournalKeepsItsBounds(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var j journal
 			for n := range int64(c.commits) {
-				before, had := j, []store.Commit(nil)
+				before, had := j, []Commit(nil)
 				if n%1000 == 0 {
 					had = slices.Clone(j.commits)
 				}
-				j = j.with([]store.Commit{commit(n+1, c.description)})
-				if n%1000 == 0 && !slices.EqualFunc(had, before.commits, func(a, b store.Commit) bool { return a.Revision == b.Revision }) {
+				j = j.with([]Commit{commit(n+1, c.description)})
+				if n%1000 == 0 && !slices.EqualFunc(had, before.commits, func(a, b Commit) bool { return a.Revision == b.Revision }) {
 					t.Fatal("a journal changed under its reader")
 				}
 				var sum int64
@@ -62,7 +63,7 @@ func TestTheJournalKeepsItsBounds(t *testing.T) {
 }
 
 func TestJournalAfter(t *testing.T) {
-	j := journal{}.with([]store.Commit{commit(5, 0), commit(6, 0), commit(7, 0)})
+	j := journal{}.with([]Commit{commit(5, 0), commit(6, 0), commit(7, 0)})
 	for _, c := range []struct {
 		number int64
 		want   int

@@ -2,7 +2,6 @@ package evaluator
 
 import (
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
-	"github.com/bunting-flags/terraform-provider-bunting/internal/store"
 )
 
 // What an object takes on the wire beside its texts: tags, lengths, the stamp's
@@ -68,7 +67,7 @@ func growth(before *flag.Snapshot, all []flag.Edit) (sum int64) {
 }
 
 // commitBytes tells about how many bytes a commit takes in memory.
-func commitBytes(c store.Commit) (sum int64) {
+func commitBytes(c Commit) (sum int64) {
 	for _, e := range c.Edits {
 		sum += int64(len(e.Ref.Key)+len(e.Ref.ID)) + objectBytes(e.Object)
 	}

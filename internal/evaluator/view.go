@@ -17,14 +17,16 @@ type View struct {
 	*flag.Snapshot
 
 	Now   time.Time
-	Stale bool // the store has not answered for a while; answers say so
+	Stale bool // the source of truth has not answered for a while; answers say so
+
+	compiled Compiled
 }
 
 // View gives the present moment.
 func (e *Evaluator) View() View { return e.view(e.present.Load()) }
 
 func (e *Evaluator) view(v *version) View {
-	return View{Snapshot: v.snapshot, Now: e.now(), Stale: e.silence() >= e.staleAfter}
+	return View{Snapshot: v.snapshot, Now: e.now(), Stale: e.stale(), compiled: e.compiled}
 }
 
 // WaitFor gives a view of the minimum revision or a newer one. It waits up to
@@ -58,10 +60,45 @@ func (e *Evaluator) WaitFor(ctx context.Context, minimum flag.Revision) (View, e
 // Evaluate answers for one flag.
 func (v View) Evaluate(key flag.Key, caller flag.Context) flag.Answer {
 	answer := v.Snapshot.Evaluate(key, caller, v.Now)
+	if answer.ErrorCode != "" && v.compiled != nil {
+		if f := v.compiled.Flag(key); f != nil {
+			answer = flag.ResolveKilled(f, false, func(string) *flag.Override { return nil }, caller)
+		}
+	}
 	if v.Stale {
 		answer = answer.Aged()
 	}
 	return answer
+}
+
+// Keys gives the keys of all known flags under the prefix, in order: those of the
+// snapshot and those that are compiled in.
+func (v View) Keys(prefix flag.Key) iter.Seq[flag.Key] {
+	return func(yield func(flag.Key) bool) {
+		var compiled []flag.Key
+		if v.compiled != nil {
+			compiled = v.compiled.Keys()
+		}
+		next := 0
+		// before gives the compiled keys that come before the limit; "" is none.
+		before := func(limit flag.Key) bool {
+			for ; next < len(compiled) && (limit == "" || compiled[next] < limit); next++ {
+				if compiled[next].Under(prefix) && !yield(compiled[next]) {
+					return false
+				}
+			}
+			if next < len(compiled) && compiled[next] == limit {
+				next++
+			}
+			return true
+		}
+		for f := range v.Flags(prefix) {
+			if !before(f.Key) || !yield(f.Key) {
+				return
+			}
+		}
+		before("")
+	}
 }
 
 // Killed gives the keys of the killed flags under the prefix, in key order.

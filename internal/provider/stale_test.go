@@ -53,7 +53,7 @@ type mutedServer struct {
 	Endpoint, AdminToken string
 
 	store     *mutedStore
-	evaluator *evaluator.Evaluator
+	evaluator *evaluator.Root
 }
 
 // startMuted starts one, whose answers are stale after so long a silence; 0 is
@@ -65,10 +65,10 @@ func startMuted(t *testing.T, staleAfter time.Duration) *mutedServer {
 		t.Fatal(err)
 	}
 	s := &mutedServer{store: &mutedStore{Store: kept}}
-	if s.evaluator, err = evaluator.New(t.Context(), s.store, evaluator.Options{StaleAfter: staleAfter}); err != nil {
+	if s.evaluator, err = evaluator.NewRoot(t.Context(), s.store, evaluator.Options{StaleAfter: staleAfter}); err != nil {
 		t.Fatal(err)
 	}
-	web, err := server.New(t.Context(), server.Options{Store: s.store, Evaluator: s.evaluator, Version: "0.0.0-test"})
+	web, err := server.New(t.Context(), server.Options{Store: s.store, Root: s.evaluator, Version: "0.0.0-test"})
 	if err != nil {
 		t.Fatal(err)
 	}

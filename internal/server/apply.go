@@ -45,7 +45,7 @@ func (s admin) Apply(ctx context.Context, request *connect.Request[buntingv1.App
 				outcome = store.DryRun(s.evaluator.View().Snapshot, batch)
 			}
 		} else {
-			outcome, err = s.evaluator.Apply(ctx, batch)
+			outcome, err = s.root.Apply(ctx, batch)
 		}
 		if err != nil {
 			return nil, s.answerError(ctx, "apply changes", err)

@@ -29,38 +29,36 @@ func (c *credentials) put(t token.Token) {
 }
 
 // authenticate finds the caller by the header Authorization: Bearer <secret>.
-func (c *credentials) authenticate(header http.Header, now time.Time) (actor token.Actor, hash string, err error) {
+func (c *credentials) authenticate(header http.Header, now time.Time) (token.Token, error) {
 	given := header.Values("Authorization")
 	if len(given) == 0 {
-		return token.Actor{}, "", unauthenticated(reasonTokenMissing, "no token came with the request. Send the header \"Authorization: Bearer TOKEN\"")
+		return token.Token{}, unauthenticated(reasonTokenMissing, "no token came with the request. Send the header \"Authorization: Bearer TOKEN\"")
 	}
 	scheme, secret, _ := strings.Cut(given[0], " ")
 	secret = strings.TrimSpace(secret)
 	if len(given) > 1 || !strings.EqualFold(scheme, "Bearer") || secret == "" {
-		return token.Actor{}, "", unauthenticated(reasonTokenMissing, "the header Authorization holds no bearer token. Send \"Authorization: Bearer TOKEN\", once")
+		return token.Token{}, unauthenticated(reasonTokenMissing, "the header Authorization holds no bearer token. Send \"Authorization: Bearer TOKEN\", once")
 	}
-	hash = token.Hash(secret)
-	actor, err = c.check(hash, now)
-	return actor, hash, err
+	return c.check(token.Hash(secret), now)
 }
 
-// check gives the caller with the token of this hash, as long as it lives.
+// check gives the token of this hash, as long as it lives.
 //
 // A plain map look-up is enough: what it compares are SHA-256 hashes of what was
 // sent, so its time tells a guesser nothing about a secret that is near.
-func (c *credentials) check(hash string, now time.Time) (token.Actor, error) {
+func (c *credentials) check(hash string, now time.Time) (token.Token, error) {
 	c.mu.RLock()
 	t, known := c.byHash[hash]
 	c.mu.RUnlock()
 	switch {
 	case !known:
-		return token.Actor{}, unauthenticated(reasonTokenUnknown, "this server does not know the token. It may be of another server, or cut off when it was copied")
+		return token.Token{}, unauthenticated(reasonTokenUnknown, "this server does not know the token. It may be of another server, or cut off when it was copied")
 	case !t.RevokedAt.IsZero():
-		return token.Actor{}, unauthenticated(reasonTokenRevoked, fmt.Sprintf("the token %q was revoked on %s. Ask an admin for a new one", t.Name, t.RevokedAt.UTC().Format(time.RFC3339)))
+		return token.Token{}, unauthenticated(reasonTokenRevoked, fmt.Sprintf("the token %q was revoked on %s. Ask an admin for a new one", t.Name, t.RevokedAt.UTC().Format(time.RFC3339)))
 	case !t.LivesAt(now):
-		return token.Actor{}, unauthenticated(reasonTokenExpired, fmt.Sprintf("the token %q expired on %s. Ask an admin for a new one", t.Name, t.ExpiresAt.UTC().Format(time.RFC3339)))
+		return token.Token{}, unauthenticated(reasonTokenExpired, fmt.Sprintf("the token %q expired on %s. Ask an admin for a new one", t.Name, t.ExpiresAt.UTC().Format(time.RFC3339)))
 	}
-	return t.Actor(), nil
+	return t, nil
 }
 
 // unauthenticated makes the answer 401 (RFC 6750 section 3).

@@ -100,6 +100,10 @@ var calls = map[string]func(ctx context.Context, c clients) error{
 		}
 		return err
 	},
+	buntingv1connect.FlagAdminServiceResyncProcedure: func(ctx context.Context, c clients) error {
+		_, err := c.Resync(ctx, connect.NewRequest(&buntingv1.ResyncRequest{}))
+		return err
+	},
 }
 
 func TestEveryProcedureIsGuarded(t *testing.T) {
@@ -136,7 +140,7 @@ func TestScopes(t *testing.T) {
 	needed := map[string]string{
 		"Evaluate": "evaluate", "BulkEvaluate": "evaluate", "Health": "evaluate", "GetFlagState": "evaluate", "GetKilledFlags": "evaluate",
 		"GetOverrides": "evaluate", "GetServer": "evaluate", "GetSnapshot": "read", "Get": "read", "Apply": "read", "WatchChanges": "read",
-		"GetAuditLog": "read", "CreateToken": "admin", "ListTokens": "admin", "RevokeToken": "admin",
+		"GetAuditLog": "read", "CreateToken": "admin", "ListTokens": "admin", "RevokeToken": "admin", "Resync": "admin",
 	}
 	type caller struct {
 		secret string
@@ -425,7 +429,7 @@ func TestTokenCalls(t *testing.T) {
 		t.Error("a secret or its hash is told")
 	}
 	// Another server on the same store knows the same tokens.
-	other, err := New(ctx, Options{Store: h.store, Evaluator: h.server.evaluator})
+	other, err := New(ctx, Options{Store: h.store, Root: h.server.root})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -38,7 +38,7 @@ func (s admin) GetServer(ctx context.Context, _ *connect.Request[buntingv1.GetSe
 	m := &buntingv1.GetServerResponse{
 		Environment: view.Environment, Version: s.version, Protocol: wire.Protocol, OldestProtocol: wire.OldestProtocol,
 		Revision: wire.FromRevision(view.Revision), Flags: int64(flags), Overrides: int64(overrides), Holds: int64(holds), SnapshotBytes: bytes,
-		Actor: c.Name, Prefix: string(c.Prefix),
+		Actor: c.Name, Prefix: string(c.Prefix), TokenId: c.id, TokenExpiresAt: wire.FromTime(c.ends), Chain: []string{s.id},
 	}
 	for _, scope := range c.Scopes {
 		m.Scopes = append(m.Scopes, buntingv1.Scope(scope))
@@ -72,7 +72,7 @@ func (s admin) Get(ctx context.Context, request *connect.Request[buntingv1.GetRe
 	if err != nil {
 		return nil, s.answerError(ctx, "read definitions", err)
 	}
-	response := &buntingv1.GetResponse{Revision: wire.FromRevision(view.Revision)}
+	response := &buntingv1.GetResponse{Revision: wire.FromRevision(view.Revision), Stale: view.Stale}
 	var size answerSize
 	tell := func(ref flag.Ref, object flag.Object) error {
 		m := wire.FromObject(ref, object)
@@ -141,6 +141,9 @@ func (s admin) GetSnapshot(ctx context.Context, request *connect.Request[bunting
 	}
 	wanted := func(ref flag.Ref) bool { return slices.Contains(kinds, ref.Kind) && ref.Key.Under(prefix) }
 
+	if _, err := s.evaluator.WaitFor(ctx, wire.ToRevision(request.Msg.GetMinimumRevision())); err != nil {
+		return s.answerError(ctx, "read a snapshot", err)
+	}
 	known := wire.ToRevision(request.Msg.GetKnownRevision())
 	view, kind, edits, err := s.since(ctx, known, wanted)
 	if err != nil {
@@ -149,7 +152,10 @@ func (s admin) GetSnapshot(ctx context.Context, request *connect.Request[bunting
 	// From here on there is no limit to the whole, only to silence.
 	_ = c.connection.SetReadDeadline(time.Time{})
 	out := snapshotStream{stream: stream, caller: c, sum: sha256.New()}
-	start := &buntingv1.SnapshotStart{Revision: wire.FromRevision(view.Revision), Kind: kind, Prefix: string(prefix)}
+	start := &buntingv1.SnapshotStart{
+		Revision: wire.FromRevision(view.Revision), Kind: kind, Prefix: string(prefix),
+		Environment: view.Environment, Supersedes: view.Supersedes, Stale: view.Stale,
+	}
 	for _, k := range kinds {
 		start.Parts = append(start.Parts, buntingv1.Part(k)) //nolint:gosec // the numbers are the enum's
 	}

@@ -293,7 +293,10 @@ func TestTheHandshake(t *testing.T) {
 	}
 	m := response.Msg
 	size := m.GetSnapshotBytes()
-	m.SnapshotBytes = 0
+	if m.GetTokenId() == "" || len(m.GetChain()) != 1 || m.GetChain()[0] == "" {
+		t.Errorf("the token is %q, the chain %q", m.GetTokenId(), m.GetChain())
+	}
+	m.SnapshotBytes, m.TokenId, m.Chain = 0, "", nil
 	want := &buntingv1.GetServerResponse{
 		Environment: "test", Version: "1.2.3", Protocol: 1, OldestProtocol: 1, Revision: wire.FromRevision(at),
 		Flags: 2, Overrides: 1, Holds: 1, Actor: "admin", Scopes: []buntingv1.Scope{buntingv1.Scope_SCOPE_ADMIN},

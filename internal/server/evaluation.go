@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"math"
+	"slices"
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/types/known/structpb"
@@ -53,9 +54,7 @@ func (s evaluation) BulkEvaluate(ctx context.Context, request *connect.Request[p
 		return nil, s.answerError(ctx, "evaluate flags", err)
 	}
 	if keys == nil {
-		for f := range view.Flags(callerOf(ctx).Prefix) {
-			keys = append(keys, f.Key)
-		}
+		keys = slices.Collect(view.Keys(callerOf(ctx).Prefix))
 	}
 	answers := make([]*pbflagsv1.EvaluateResponse, len(keys))
 	var size answerSize
@@ -71,9 +70,13 @@ func (s evaluation) BulkEvaluate(ctx context.Context, request *connect.Request[p
 // Health tells how well the evaluator is connected to its store.
 func (s evaluation) Health(context.Context, *connect.Request[pbflagsv1.HealthRequest]) (*connect.Response[pbflagsv1.HealthResponse], error) {
 	h := s.evaluator.Health()
+	silence := int64(-1)
+	if h.Silence >= 0 {
+		silence = int64(h.Silence.Seconds())
+	}
 	return connect.NewResponse(&pbflagsv1.HealthResponse{
 		Status:                    pbflagsv1.EvaluatorStatus(h.Status), //nolint:gosec // the numbers are the enum's
-		SecondsSinceServerContact: int64(h.Silence.Seconds()),
+		SecondsSinceServerContact: silence,
 		CachedFlagCount:           int32(min(h.Flags, math.MaxInt32)), ConsecutiveFailures: int32(min(h.Failures, math.MaxInt32)), //nolint:gosec // bounded
 	}), nil
 }

@@ -226,7 +226,7 @@ func TestTheStateCalls(t *testing.T) {
 			if more {
 				h.store.set(nil)
 				for i := range 20 {
-					_, _ = h.server.evaluator.Apply(ctx, adminBatch(flag.Put(boolean(flag.Key("zz/"+string(rune('a'+i)))))))
+					_, _ = h.server.root.Apply(ctx, adminBatch(flag.Put(boolean(flag.Key("zz/"+string(rune('a'+i)))))))
 				}
 			}
 			got, err := c.GetOverrides(ctx, connect.NewRequest(row.request))

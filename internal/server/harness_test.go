@@ -124,11 +124,11 @@ func start(tb testing.TB) *harness {
 	}
 	h.store = &faulty{Store: memory}
 	log := slog.New(slog.NewJSONHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	evaluating, err := evaluator.New(tb.Context(), h.store, evaluator.Options{Log: log})
+	evaluating, err := evaluator.NewRoot(tb.Context(), h.store, evaluator.Options{Log: log})
 	if err != nil {
 		tb.Fatal(err)
 	}
-	if h.server, err = New(tb.Context(), Options{Store: h.store, Evaluator: evaluating, Version: "1.2.3", Log: log}); err != nil {
+	if h.server, err = New(tb.Context(), Options{Store: h.store, Root: evaluating, Version: "1.2.3", Log: log}); err != nil {
 		tb.Fatal(err)
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -57,13 +57,16 @@ var procedures = map[string]procedure{
 	buntingv1connect.FlagAdminServiceCreateTokenProcedure:  {token.Admin, smallBody, callLimit},
 	buntingv1connect.FlagAdminServiceListTokensProcedure:   {token.Admin, smallBody, callLimit},
 	buntingv1connect.FlagAdminServiceRevokeTokenProcedure:  {token.Admin, smallBody, callLimit},
+	buntingv1connect.FlagAdminServiceResyncProcedure:       {token.Admin, smallBody, callLimit},
 }
 
 // caller goes through a call's context: who asks, and the connection's deadlines.
 type caller struct {
 	token.Actor
 
-	hash       string // of the secret, to ask again while a stream lasts
+	hash       string    // of the secret, to ask again while a stream lasts
+	id         string    // of the token
+	ends       time.Time // when the token expires; zero: never
 	connection *http.ResponseController
 }
 
@@ -87,7 +90,9 @@ func (s *Server) call(w http.ResponseWriter, r *http.Request, p procedure) {
 	w.Header().Set("Cache-Control", "no-store") // what a proxy on the way remembers would be stale
 
 	var err error
-	if c.Actor, c.hash, err = s.tokens.authenticate(r.Header, s.now()); err == nil {
+	var t token.Token
+	if t, err = s.tokens.authenticate(r.Header, s.now()); err == nil {
+		c.Actor, c.hash, c.id, c.ends = t.Actor(), t.Hash, t.ID, t.ExpiresAt
 		recordOf(r.Context()).actor = c.Name
 		err = allowed(c.Require(p.scope))
 	}

@@ -4,6 +4,7 @@ package server
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -37,17 +38,20 @@ const DrainLimit = 15 * time.Second
 
 // Options are what a server stands on.
 type Options struct {
-	Store     store.Store
-	Evaluator *evaluator.Evaluator // of Store; Run runs it
-	Version   string               // of the program, for the handshake
-	Log       *slog.Logger         // nil: nothing is logged
-	Now       func() time.Time     // what time it is, for tokens and stamps; nil: the system's clock
+	Store   store.Store
+	Root    *evaluator.Root  // of Store; Run runs it
+	ID      string           // of this run of the server, in chains of proxies; "": a random one
+	Version string           // of the program, for the handshake
+	Log     *slog.Logger     // nil: nothing is logged
+	Now     func() time.Time // what time it is, for tokens and stamps; nil: the system's clock
 }
 
 // Server is an http.Handler of everything that a flag server answers.
 type Server struct {
 	store     store.Store
+	root      *evaluator.Root
 	evaluator *evaluator.Evaluator
+	id        string
 	version   string
 	log       *slog.Logger
 	now       func() time.Time
@@ -64,7 +68,7 @@ type Server struct {
 // New makes a server and loads the store's tokens. It is ready to answer.
 func New(ctx context.Context, options Options) (*Server, error) {
 	s := &Server{
-		store: options.Store, evaluator: options.Evaluator, version: options.Version, log: options.Log, now: options.Now,
+		store: options.Store, root: options.Root, evaluator: options.Root.Evaluator, id: options.ID, version: options.Version, log: options.Log, now: options.Now,
 		tokens: newCredentials(), draining: make(chan struct{}), drainLimit: DrainLimit,
 	}
 	if s.log == nil {
@@ -72,6 +76,9 @@ func New(ctx context.Context, options Options) (*Server, error) {
 	}
 	if s.now == nil {
 		s.now = time.Now
+	}
+	if s.id == "" {
+		s.id = rand.Text()
 	}
 	known, err := s.store.Tokens(ctx)
 	if err != nil {
@@ -142,7 +149,7 @@ func (s *Server) Run(ctx context.Context, listener net.Listener) error {
 	// Requests and the evaluator outlive the context: its end begins the drain.
 	beyond, end := context.WithCancel(context.WithoutCancel(ctx))
 	var background sync.WaitGroup
-	background.Go(func() { s.evaluator.Run(beyond) })
+	background.Go(func() { s.root.Run(beyond) })
 	defer background.Wait()
 	defer end()
 	s.web.BaseContext = func(net.Listener) context.Context { return beyond }

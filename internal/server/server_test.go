@@ -81,7 +81,7 @@ func TestNotReadyIsNever200(t *testing.T) {
 	t.Parallel()
 	h := start(t)
 	// One of its own, because a server that drains takes no new connections.
-	draining, err := New(t.Context(), Options{Store: h.store, Evaluator: h.server.evaluator})
+	draining, err := New(t.Context(), Options{Store: h.store, Root: h.server.root})
 	if err != nil {
 		t.Fatal(err)
 	}

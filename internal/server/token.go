@@ -71,7 +71,7 @@ func (s admin) RevokeToken(ctx context.Context, request *connect.Request[bunting
 // made, so that the next write does not find a gap. Where that fails, the next
 // heartbeat does it.
 func (s *Server) tokenCommitted(ctx context.Context) {
-	if err := s.evaluator.CatchUp(context.WithoutCancel(ctx)); err != nil {
+	if err := s.root.CatchUp(context.WithoutCancel(ctx)); err != nil {
 		s.log.WarnContext(ctx, "the commit of a token could not be followed", "error", err.Error())
 	}
 }

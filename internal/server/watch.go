@@ -17,8 +17,8 @@ const (
 	// A commit of more than this is not sent down a stream: its readers are told
 	// to take a snapshot, which comes in chunks.
 	maxCommitMessage = 1 << 20
-	// No heartbeat is sent when the store has been silent for longer: a reader must
-	// not take the server's life for the store's.
+	// A heartbeat says that the source of truth was silent when it was for longer: a
+	// reader must not take the server's life for that of the source.
 	maxHeartbeatSilence = evaluator.HeartbeatInterval * 3 / 2
 )
 
@@ -46,7 +46,7 @@ func (s admin) WatchChanges(ctx context.Context, request *connect.Request[buntin
 	for due := true; ; {
 		commits, more, ok := s.evaluator.Changes(at)
 		for _, commit := range commits {
-			m := commitMessage(commit.Revision, commit.Edits, c.Prefix)
+			m := commitMessage(commit, c.Prefix)
 			if ok = proto.Size(m) <= maxCommitMessage; !ok {
 				break
 			}
@@ -59,8 +59,9 @@ func (s admin) WatchChanges(ctx context.Context, request *connect.Request[buntin
 			present := wire.FromRevision(s.evaluator.View().Revision)
 			return send(&buntingv1.WatchChangesResponse{Message: &buntingv1.WatchChangesResponse_Resync{Resync: &buntingv1.Resync{Revision: present}}})
 		}
-		if due && s.evaluator.Health().Silence <= maxHeartbeatSilence {
-			if err := send(&buntingv1.WatchChangesResponse{Message: &buntingv1.WatchChangesResponse_Heartbeat{Heartbeat: &buntingv1.Heartbeat{Revision: wire.FromRevision(at)}}}); err != nil {
+		if due {
+			beat := &buntingv1.Heartbeat{Revision: wire.FromRevision(at), Stale: !s.evaluator.HeardWithin(maxHeartbeatSilence)}
+			if err := send(&buntingv1.WatchChangesResponse{Message: &buntingv1.WatchChangesResponse_Heartbeat{Heartbeat: beat}}); err != nil {
 				return err
 			}
 		}
@@ -83,9 +84,17 @@ func (s admin) WatchChanges(ctx context.Context, request *connect.Request[buntin
 
 // commitMessage gives the message of a commit as far as the prefix goes. A commit
 // of which nothing is left is sent all the same: there are no gaps.
-func commitMessage(revision flag.Revision, edits []flag.Edit, prefix flag.Key) *buntingv1.WatchChangesResponse {
-	m := &buntingv1.Commit{Revision: wire.FromRevision(revision)}
-	for _, e := range edits {
+func commitMessage(c evaluator.Commit, prefix flag.Key) *buntingv1.WatchChangesResponse {
+	m := &buntingv1.Commit{Revision: wire.FromRevision(c.Revision), Supersedes: c.Supersedes}
+	if c.Previous != c.Revision.Number-1 {
+		m.Previous = &c.Previous
+	}
+	for _, t := range c.Tokens {
+		if !t.RevokedAt.IsZero() {
+			m.RevokedTokenIds = append(m.RevokedTokenIds, t.ID)
+		}
+	}
+	for _, e := range c.Edits {
 		if e.Ref.Key.Under(prefix) {
 			m.Objects = append(m.Objects, wire.FromObject(e.Ref, e.Object))
 		}

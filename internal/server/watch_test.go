@@ -157,7 +157,7 @@ func TestAWatcherWhosePlaceIsGoneIsToldToResync(t *testing.T) {
 		for _, key := range keys {
 			batch.Changes = append(batch.Changes, flag.Put(&flag.Flag{Key: flag.Key(key), Type: flag.String, Default: large, State: flag.Enabled}))
 		}
-		out, err := h.server.evaluator.Apply(t.Context(), batch)
+		out, err := h.server.root.Apply(t.Context(), batch)
 		if err != nil || out.Commit == nil {
 			t.Fatal(out, err)
 		}

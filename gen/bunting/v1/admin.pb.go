@@ -1209,9 +1209,18 @@ type GetServerResponse struct {
 	Holds         int64 `protobuf:"varint,9,opt,name=holds,proto3" json:"holds,omitempty"`
 	SnapshotBytes int64 `protobuf:"varint,10,opt,name=snapshot_bytes,json=snapshotBytes,proto3" json:"snapshot_bytes,omitempty"`
 	// The caller: the token's name, its scopes and its key prefix.
-	Actor         string  `protobuf:"bytes,11,opt,name=actor,proto3" json:"actor,omitempty"`
-	Scopes        []Scope `protobuf:"varint,12,rep,packed,name=scopes,proto3,enum=bunting.v1.Scope" json:"scopes,omitempty"`
-	Prefix        string  `protobuf:"bytes,13,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	Actor  string  `protobuf:"bytes,11,opt,name=actor,proto3" json:"actor,omitempty"`
+	Scopes []Scope `protobuf:"varint,12,rep,packed,name=scopes,proto3,enum=bunting.v1.Scope" json:"scopes,omitempty"`
+	Prefix string  `protobuf:"bytes,13,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	// The token's id and its end; absent: it has none. A proxy remembers by them
+	// what it was told of the token.
+	TokenId        string                 `protobuf:"bytes,14,opt,name=token_id,json=tokenId,proto3" json:"token_id,omitempty"`
+	TokenExpiresAt *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=token_expires_at,json=tokenExpiresAt,proto3" json:"token_expires_at,omitempty"`
+	// The colour in which pages and tools show the environment; empty: none.
+	EnvironmentColor string `protobuf:"bytes,16,opt,name=environment_color,json=environmentColor,proto3" json:"environment_color,omitempty"`
+	// The servers from here to the root, this one first, each by an id that it
+	// made at its start. A proxy that finds its own has itself for an upstream.
+	Chain         []string `protobuf:"bytes,17,rep,name=chain,proto3" json:"chain,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1337,6 +1346,34 @@ func (x *GetServerResponse) GetPrefix() string {
 	return ""
 }
 
+func (x *GetServerResponse) GetTokenId() string {
+	if x != nil {
+		return x.TokenId
+	}
+	return ""
+}
+
+func (x *GetServerResponse) GetTokenExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.TokenExpiresAt
+	}
+	return nil
+}
+
+func (x *GetServerResponse) GetEnvironmentColor() string {
+	if x != nil {
+		return x.EnvironmentColor
+	}
+	return ""
+}
+
+func (x *GetServerResponse) GetChain() []string {
+	if x != nil {
+		return x.Chain
+	}
+	return nil
+}
+
 // GetSnapshotRequest asks for definitions.
 type GetSnapshotRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1346,9 +1383,11 @@ type GetSnapshotRequest struct {
 	// Only keys under this prefix, by whole segments; empty: all.
 	Prefix string `protobuf:"bytes,2,opt,name=prefix,proto3" json:"prefix,omitempty"`
 	// Empty: all parts.
-	Parts         []Part `protobuf:"varint,3,rep,packed,name=parts,proto3,enum=bunting.v1.Part" json:"parts,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Parts []Part `protobuf:"varint,3,rep,packed,name=parts,proto3,enum=bunting.v1.Part" json:"parts,omitempty"`
+	// As in EvaluateRequest.
+	MinimumRevision *Revision `protobuf:"bytes,4,opt,name=minimum_revision,json=minimumRevision,proto3" json:"minimum_revision,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *GetSnapshotRequest) Reset() {
@@ -1398,6 +1437,13 @@ func (x *GetSnapshotRequest) GetPrefix() string {
 func (x *GetSnapshotRequest) GetParts() []Part {
 	if x != nil {
 		return x.Parts
+	}
+	return nil
+}
+
+func (x *GetSnapshotRequest) GetMinimumRevision() *Revision {
+	if x != nil {
+		return x.MinimumRevision
 	}
 	return nil
 }
@@ -1507,8 +1553,14 @@ type SnapshotStart struct {
 	Revision *Revision              `protobuf:"bytes,1,opt,name=revision,proto3" json:"revision,omitempty"`
 	Kind     SnapshotKind           `protobuf:"varint,2,opt,name=kind,proto3,enum=bunting.v1.SnapshotKind" json:"kind,omitempty"`
 	// The prefix and parts covered: absence counts only inside them.
-	Prefix        string `protobuf:"bytes,3,opt,name=prefix,proto3" json:"prefix,omitempty"`
-	Parts         []Part `protobuf:"varint,4,rep,packed,name=parts,proto3,enum=bunting.v1.Part" json:"parts,omitempty"`
+	Prefix string `protobuf:"bytes,3,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	Parts  []Part `protobuf:"varint,4,rep,packed,name=parts,proto3,enum=bunting.v1.Part" json:"parts,omitempty"`
+	// The environment that the definitions are of.
+	Environment string `protobuf:"bytes,5,opt,name=environment,proto3" json:"environment,omitempty"`
+	// The ids of the stores whose place this one has taken.
+	Supersedes []string `protobuf:"bytes,6,rep,name=supersedes,proto3" json:"supersedes,omitempty"`
+	// The source of truth has not been heard for a while: there may be more.
+	Stale         bool `protobuf:"varint,7,opt,name=stale,proto3" json:"stale,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1569,6 +1621,27 @@ func (x *SnapshotStart) GetParts() []Part {
 		return x.Parts
 	}
 	return nil
+}
+
+func (x *SnapshotStart) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *SnapshotStart) GetSupersedes() []string {
+	if x != nil {
+		return x.Supersedes
+	}
+	return nil
+}
+
+func (x *SnapshotStart) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
 }
 
 // SnapshotObjects is a chunk.
@@ -1738,9 +1811,11 @@ func (x *GetRequest) GetTellRemovals() bool {
 
 // GetResponse holds the objects found and, as `absent`, those that do not exist.
 type GetResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Revision      *Revision              `protobuf:"bytes,1,opt,name=revision,proto3" json:"revision,omitempty"`
-	Objects       []*Object              `protobuf:"bytes,2,rep,name=objects,proto3" json:"objects,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Revision *Revision              `protobuf:"bytes,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	Objects  []*Object              `protobuf:"bytes,2,rep,name=objects,proto3" json:"objects,omitempty"`
+	// As in SnapshotStart.
+	Stale         bool `protobuf:"varint,3,opt,name=stale,proto3" json:"stale,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1787,6 +1862,13 @@ func (x *GetResponse) GetObjects() []*Object {
 		return x.Objects
 	}
 	return nil
+}
+
+func (x *GetResponse) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
 }
 
 // Change is one write.
@@ -2300,7 +2382,7 @@ type ErrorDetail struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// STORE_CHANGED, REVISION_NOT_REACHED, TOKEN_MISSING, TOKEN_UNKNOWN,
 	// TOKEN_EXPIRED, TOKEN_REVOKED, SCOPE_TOO_SMALL, PREFIX_DENIED,
-	// REQUEST_ID_REUSED, NOT_READY.
+	// REQUEST_ID_REUSED, NOT_READY, UPSTREAM_UNREACHABLE.
 	Reason string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
 	// The server's present revision, where it matters.
 	Revision      *Revision `protobuf:"bytes,2,opt,name=revision,proto3" json:"revision,omitempty"`
@@ -2484,7 +2566,7 @@ type WatchChangesResponse_Commit struct {
 }
 
 type WatchChangesResponse_Heartbeat struct {
-	// Nothing new; the source of truth answered within the last second.
+	// Nothing new.
 	Heartbeat *Heartbeat `protobuf:"bytes,2,opt,name=heartbeat,proto3,oneof"`
 }
 
@@ -2501,9 +2583,16 @@ func (*WatchChangesResponse_Resync) isWatchChangesResponse_Message() {}
 
 // Commit is one committed revision.
 type Commit struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Revision      *Revision              `protobuf:"bytes,1,opt,name=revision,proto3" json:"revision,omitempty"`
-	Objects       []*Object              `protobuf:"bytes,2,rep,name=objects,proto3" json:"objects,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Revision *Revision              `protobuf:"bytes,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	Objects  []*Object              `protobuf:"bytes,2,rep,name=objects,proto3" json:"objects,omitempty"`
+	// The number of the revision that the commit leads on from, where that is not
+	// the one before: a proxy that could only poll knows several as one.
+	Previous *int64 `protobuf:"varint,3,opt,name=previous,proto3,oneof" json:"previous,omitempty"`
+	// The ids of the tokens that it revoked.
+	RevokedTokenIds []string `protobuf:"bytes,4,rep,name=revoked_token_ids,json=revokedTokenIds,proto3" json:"revoked_token_ids,omitempty"`
+	// The id of the store whose place was taken; empty: none.
+	Supersedes    string `protobuf:"bytes,5,opt,name=supersedes,proto3" json:"supersedes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2552,10 +2641,34 @@ func (x *Commit) GetObjects() []*Object {
 	return nil
 }
 
-// Heartbeat says that nothing was missed.
+func (x *Commit) GetPrevious() int64 {
+	if x != nil && x.Previous != nil {
+		return *x.Previous
+	}
+	return 0
+}
+
+func (x *Commit) GetRevokedTokenIds() []string {
+	if x != nil {
+		return x.RevokedTokenIds
+	}
+	return nil
+}
+
+func (x *Commit) GetSupersedes() string {
+	if x != nil {
+		return x.Supersedes
+	}
+	return ""
+}
+
+// Heartbeat comes each second and says that nothing was missed.
 type Heartbeat struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Revision      *Revision              `protobuf:"bytes,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Revision *Revision              `protobuf:"bytes,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	// The source of truth did not answer within the last second: the server lives,
+	// but there may be more than it knows.
+	Stale         bool `protobuf:"varint,2,opt,name=stale,proto3" json:"stale,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2595,6 +2708,13 @@ func (x *Heartbeat) GetRevision() *Revision {
 		return x.Revision
 	}
 	return nil
+}
+
+func (x *Heartbeat) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
 }
 
 // Resync ends the stream.
@@ -2642,6 +2762,152 @@ func (x *Resync) GetRevision() *Revision {
 	return nil
 }
 
+// ResyncRequest asks about another store, or accepts it.
+type ResyncRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Take the store's definitions, whatever they lack.
+	Accept bool `protobuf:"varint,1,opt,name=accept,proto3" json:"accept,omitempty"`
+	// The id of the store whose place it takes. Empty: that of the definitions
+	// which the server serves.
+	Supersedes    string `protobuf:"bytes,2,opt,name=supersedes,proto3" json:"supersedes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResyncRequest) Reset() {
+	*x = ResyncRequest{}
+	mi := &file_bunting_v1_admin_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResyncRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResyncRequest) ProtoMessage() {}
+
+func (x *ResyncRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bunting_v1_admin_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResyncRequest.ProtoReflect.Descriptor instead.
+func (*ResyncRequest) Descriptor() ([]byte, []int) {
+	return file_bunting_v1_admin_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *ResyncRequest) GetAccept() bool {
+	if x != nil {
+		return x.Accept
+	}
+	return false
+}
+
+func (x *ResyncRequest) GetSupersedes() string {
+	if x != nil {
+		return x.Supersedes
+	}
+	return ""
+}
+
+// ResyncResponse tells what is served and what the store holds.
+type ResyncResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the server serves.
+	Served *Revision `protobuf:"bytes,1,opt,name=served,proto3" json:"served,omitempty"`
+	// What its store holds. Of another store than `served`: it is refused.
+	Found *Revision `protobuf:"bytes,2,opt,name=found,proto3" json:"found,omitempty"`
+	// Why it is refused; empty: it is not.
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// How many flags are served, and how many the store holds.
+	ServedFlags int64 `protobuf:"varint,4,opt,name=served_flags,json=servedFlags,proto3" json:"served_flags,omitempty"`
+	FoundFlags  int64 `protobuf:"varint,5,opt,name=found_flags,json=foundFlags,proto3" json:"found_flags,omitempty"`
+	// The standing holds that are served and that the store lacks.
+	LostHolds     []*HoldRef `protobuf:"bytes,6,rep,name=lost_holds,json=lostHolds,proto3" json:"lost_holds,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResyncResponse) Reset() {
+	*x = ResyncResponse{}
+	mi := &file_bunting_v1_admin_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResyncResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResyncResponse) ProtoMessage() {}
+
+func (x *ResyncResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_bunting_v1_admin_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResyncResponse.ProtoReflect.Descriptor instead.
+func (*ResyncResponse) Descriptor() ([]byte, []int) {
+	return file_bunting_v1_admin_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *ResyncResponse) GetServed() *Revision {
+	if x != nil {
+		return x.Served
+	}
+	return nil
+}
+
+func (x *ResyncResponse) GetFound() *Revision {
+	if x != nil {
+		return x.Found
+	}
+	return nil
+}
+
+func (x *ResyncResponse) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ResyncResponse) GetServedFlags() int64 {
+	if x != nil {
+		return x.ServedFlags
+	}
+	return 0
+}
+
+func (x *ResyncResponse) GetFoundFlags() int64 {
+	if x != nil {
+		return x.FoundFlags
+	}
+	return 0
+}
+
+func (x *ResyncResponse) GetLostHolds() []*HoldRef {
+	if x != nil {
+		return x.LostHolds
+	}
+	return nil
+}
+
 // GetAuditLogRequest filters the audit log; all filters must match.
 type GetAuditLogRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2660,7 +2926,7 @@ type GetAuditLogRequest struct {
 
 func (x *GetAuditLogRequest) Reset() {
 	*x = GetAuditLogRequest{}
-	mi := &file_bunting_v1_admin_proto_msgTypes[29]
+	mi := &file_bunting_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2672,7 +2938,7 @@ func (x *GetAuditLogRequest) String() string {
 func (*GetAuditLogRequest) ProtoMessage() {}
 
 func (x *GetAuditLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bunting_v1_admin_proto_msgTypes[29]
+	mi := &file_bunting_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2685,7 +2951,7 @@ func (x *GetAuditLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetAuditLogRequest.ProtoReflect.Descriptor instead.
 func (*GetAuditLogRequest) Descriptor() ([]byte, []int) {
-	return file_bunting_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_bunting_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *GetAuditLogRequest) GetFlagKey() string {
@@ -2735,7 +3001,7 @@ type GetAuditLogResponse struct {
 
 func (x *GetAuditLogResponse) Reset() {
 	*x = GetAuditLogResponse{}
-	mi := &file_bunting_v1_admin_proto_msgTypes[30]
+	mi := &file_bunting_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2747,7 +3013,7 @@ func (x *GetAuditLogResponse) String() string {
 func (*GetAuditLogResponse) ProtoMessage() {}
 
 func (x *GetAuditLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bunting_v1_admin_proto_msgTypes[30]
+	mi := &file_bunting_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2760,7 +3026,7 @@ func (x *GetAuditLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetAuditLogResponse.ProtoReflect.Descriptor instead.
 func (*GetAuditLogResponse) Descriptor() ([]byte, []int) {
-	return file_bunting_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_bunting_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GetAuditLogResponse) GetEntries() []*AuditEntry {
@@ -2788,7 +3054,7 @@ type AuditEntry struct {
 	OwnerId string                 `protobuf:"bytes,5,opt,name=owner_id,json=ownerId,proto3" json:"owner_id,omitempty"`
 	// put_flag, archive_flag, restore_flag, delete_flag, set_override,
 	// remove_override, place_hold, release_hold, expire_hold, adopt, take_over,
-	// create_token, revoke_token.
+	// create_token, revoke_token, supersede_store, renew_store.
 	Action string `protobuf:"bytes,6,opt,name=action,proto3" json:"action,omitempty"`
 	// The object: a flag's key, key:entity, key:holder, or a token's name.
 	Object string `protobuf:"bytes,7,opt,name=object,proto3" json:"object,omitempty"`
@@ -2802,7 +3068,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_bunting_v1_admin_proto_msgTypes[31]
+	mi := &file_bunting_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2814,7 +3080,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_bunting_v1_admin_proto_msgTypes[31]
+	mi := &file_bunting_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2827,7 +3093,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_bunting_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_bunting_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *AuditEntry) GetRevision() int64 {
@@ -2919,7 +3185,7 @@ type Token struct {
 
 func (x *Token) Reset() {
 	*x = Token{}
-	mi := &file_bunting_v1_admin_proto_msgTypes[32]
+	mi := &file_bunting_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2931,7 +3197,7 @@ func (x *Token) String() string {
 func (*Token) ProtoMessage() {}
 
 func (x *Token) ProtoReflect() protoreflect.Message {
-	mi := &file_bunting_v1_admin_proto_msgTypes[32]
+	mi := &file_bunting_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2944,7 +3210,7 @@ func (x *Token) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Token.ProtoReflect.Descriptor instead.
 func (*Token) Descriptor() ([]byte, []int) {
-	return file_bunting_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_bunting_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Token) GetId() string {
@@ -3016,7 +3282,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_bunting_v1_admin_proto_msgTypes[33]
+	mi := &file_bunting_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3028,7 +3294,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bunting_v1_admin_proto_msgTypes[33]
+	mi := &file_bunting_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3041,7 +3307,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_bunting_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_bunting_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *CreateTokenRequest) GetName() string {
@@ -3083,7 +3349,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_bunting_v1_admin_proto_msgTypes[34]
+	mi := &file_bunting_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3095,7 +3361,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bunting_v1_admin_proto_msgTypes[34]
+	mi := &file_bunting_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3108,7 +3374,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_bunting_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_bunting_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *CreateTokenResponse) GetToken() *Token {
@@ -3134,7 +3400,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_bunting_v1_admin_proto_msgTypes[35]
+	mi := &file_bunting_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3146,7 +3412,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bunting_v1_admin_proto_msgTypes[35]
+	mi := &file_bunting_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3159,7 +3425,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_bunting_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_bunting_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 // ListTokensResponse lists tokens by name.
@@ -3172,7 +3438,7 @@ type ListTokensResponse struct {
 
 func (x *ListTokensResponse) Reset() {
 	*x = ListTokensResponse{}
-	mi := &file_bunting_v1_admin_proto_msgTypes[36]
+	mi := &file_bunting_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3184,7 +3450,7 @@ func (x *ListTokensResponse) String() string {
 func (*ListTokensResponse) ProtoMessage() {}
 
 func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bunting_v1_admin_proto_msgTypes[36]
+	mi := &file_bunting_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3197,7 +3463,7 @@ func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
 func (*ListTokensResponse) Descriptor() ([]byte, []int) {
-	return file_bunting_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_bunting_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ListTokensResponse) GetTokens() []*Token {
@@ -3217,7 +3483,7 @@ type RevokeTokenRequest struct {
 
 func (x *RevokeTokenRequest) Reset() {
 	*x = RevokeTokenRequest{}
-	mi := &file_bunting_v1_admin_proto_msgTypes[37]
+	mi := &file_bunting_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3229,7 +3495,7 @@ func (x *RevokeTokenRequest) String() string {
 func (*RevokeTokenRequest) ProtoMessage() {}
 
 func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bunting_v1_admin_proto_msgTypes[37]
+	mi := &file_bunting_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3242,7 +3508,7 @@ func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
-	return file_bunting_v1_admin_proto_rawDescGZIP(), []int{37}
+	return file_bunting_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *RevokeTokenRequest) GetName() string {
@@ -3262,7 +3528,7 @@ type RevokeTokenResponse struct {
 
 func (x *RevokeTokenResponse) Reset() {
 	*x = RevokeTokenResponse{}
-	mi := &file_bunting_v1_admin_proto_msgTypes[38]
+	mi := &file_bunting_v1_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3274,7 +3540,7 @@ func (x *RevokeTokenResponse) String() string {
 func (*RevokeTokenResponse) ProtoMessage() {}
 
 func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bunting_v1_admin_proto_msgTypes[38]
+	mi := &file_bunting_v1_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3287,7 +3553,7 @@ func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenResponse.ProtoReflect.Descriptor instead.
 func (*RevokeTokenResponse) Descriptor() ([]byte, []int) {
-	return file_bunting_v1_admin_proto_rawDescGZIP(), []int{38}
+	return file_bunting_v1_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *RevokeTokenResponse) GetToken() *Token {
@@ -3363,7 +3629,7 @@ const file_bunting_v1_admin_proto_rawDesc = "" +
 	"\x06absent\x18\x04 \x01(\v2\x0f.bunting.v1.RefH\x00R\x06absent\x12+\n" +
 	"\aremoved\x18\x05 \x01(\v2\x11.bunting.v1.StampR\aremovedB\b\n" +
 	"\x06object\"\x12\n" +
-	"\x10GetServerRequest\"\xb4\x03\n" +
+	"\x10GetServerRequest\"\xd8\x04\n" +
 	"\x11GetServerResponse\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x1a\n" +
@@ -3378,21 +3644,31 @@ const file_bunting_v1_admin_proto_rawDesc = "" +
 	" \x01(\x03R\rsnapshotBytes\x12\x14\n" +
 	"\x05actor\x18\v \x01(\tR\x05actor\x12)\n" +
 	"\x06scopes\x18\f \x03(\x0e2\x11.bunting.v1.ScopeR\x06scopes\x12\x16\n" +
-	"\x06prefix\x18\r \x01(\tR\x06prefix\"\x91\x01\n" +
+	"\x06prefix\x18\r \x01(\tR\x06prefix\x12\x19\n" +
+	"\btoken_id\x18\x0e \x01(\tR\atokenId\x12D\n" +
+	"\x10token_expires_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\x0etokenExpiresAt\x12+\n" +
+	"\x11environment_color\x18\x10 \x01(\tR\x10environmentColor\x12\x14\n" +
+	"\x05chain\x18\x11 \x03(\tR\x05chain\"\xd2\x01\n" +
 	"\x12GetSnapshotRequest\x12;\n" +
 	"\x0eknown_revision\x18\x01 \x01(\v2\x14.bunting.v1.RevisionR\rknownRevision\x12\x16\n" +
 	"\x06prefix\x18\x02 \x01(\tR\x06prefix\x12&\n" +
-	"\x05parts\x18\x03 \x03(\x0e2\x10.bunting.v1.PartR\x05parts\"\xb9\x01\n" +
+	"\x05parts\x18\x03 \x03(\x0e2\x10.bunting.v1.PartR\x05parts\x12?\n" +
+	"\x10minimum_revision\x18\x04 \x01(\v2\x14.bunting.v1.RevisionR\x0fminimumRevision\"\xb9\x01\n" +
 	"\x13GetSnapshotResponse\x121\n" +
 	"\x05start\x18\x01 \x01(\v2\x19.bunting.v1.SnapshotStartH\x00R\x05start\x127\n" +
 	"\aobjects\x18\x02 \x01(\v2\x1b.bunting.v1.SnapshotObjectsH\x00R\aobjects\x12+\n" +
 	"\x03end\x18\x03 \x01(\v2\x17.bunting.v1.SnapshotEndH\x00R\x03endB\t\n" +
-	"\amessage\"\xaf\x01\n" +
+	"\amessage\"\x87\x02\n" +
 	"\rSnapshotStart\x120\n" +
 	"\brevision\x18\x01 \x01(\v2\x14.bunting.v1.RevisionR\brevision\x12,\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x18.bunting.v1.SnapshotKindR\x04kind\x12\x16\n" +
 	"\x06prefix\x18\x03 \x01(\tR\x06prefix\x12&\n" +
-	"\x05parts\x18\x04 \x03(\x0e2\x10.bunting.v1.PartR\x05parts\"?\n" +
+	"\x05parts\x18\x04 \x03(\x0e2\x10.bunting.v1.PartR\x05parts\x12 \n" +
+	"\venvironment\x18\x05 \x01(\tR\venvironment\x12\x1e\n" +
+	"\n" +
+	"supersedes\x18\x06 \x03(\tR\n" +
+	"supersedes\x12\x14\n" +
+	"\x05stale\x18\a \x01(\bR\x05stale\"?\n" +
 	"\x0fSnapshotObjects\x12,\n" +
 	"\aobjects\x18\x01 \x03(\v2\x12.bunting.v1.ObjectR\aobjects\"?\n" +
 	"\vSnapshotEnd\x12\x14\n" +
@@ -3402,10 +3678,11 @@ const file_bunting_v1_admin_proto_rawDesc = "" +
 	"GetRequest\x12#\n" +
 	"\x04refs\x18\x01 \x03(\v2\x0f.bunting.v1.RefR\x04refs\x12?\n" +
 	"\x10minimum_revision\x18\x02 \x01(\v2\x14.bunting.v1.RevisionR\x0fminimumRevision\x12#\n" +
-	"\rtell_removals\x18\x03 \x01(\bR\ftellRemovals\"m\n" +
+	"\rtell_removals\x18\x03 \x01(\bR\ftellRemovals\"\x83\x01\n" +
 	"\vGetResponse\x120\n" +
 	"\brevision\x18\x01 \x01(\v2\x14.bunting.v1.RevisionR\brevision\x12,\n" +
-	"\aobjects\x18\x02 \x03(\v2\x12.bunting.v1.ObjectR\aobjects\"\xc6\x04\n" +
+	"\aobjects\x18\x02 \x03(\v2\x12.bunting.v1.ObjectR\aobjects\x12\x14\n" +
+	"\x05stale\x18\x03 \x01(\bR\x05stale\"\xc6\x04\n" +
 	"\x06Change\x12-\n" +
 	"\bput_flag\x18\x01 \x01(\v2\x10.bunting.v1.FlagH\x00R\aputFlag\x12#\n" +
 	"\farchive_flag\x18\x02 \x01(\tH\x00R\varchiveFlag\x12#\n" +
@@ -3453,14 +3730,35 @@ const file_bunting_v1_admin_proto_rawDesc = "" +
 	"\x06commit\x18\x01 \x01(\v2\x12.bunting.v1.CommitH\x00R\x06commit\x125\n" +
 	"\theartbeat\x18\x02 \x01(\v2\x15.bunting.v1.HeartbeatH\x00R\theartbeat\x12,\n" +
 	"\x06resync\x18\x03 \x01(\v2\x12.bunting.v1.ResyncH\x00R\x06resyncB\t\n" +
-	"\amessage\"h\n" +
+	"\amessage\"\xe2\x01\n" +
 	"\x06Commit\x120\n" +
 	"\brevision\x18\x01 \x01(\v2\x14.bunting.v1.RevisionR\brevision\x12,\n" +
-	"\aobjects\x18\x02 \x03(\v2\x12.bunting.v1.ObjectR\aobjects\"=\n" +
+	"\aobjects\x18\x02 \x03(\v2\x12.bunting.v1.ObjectR\aobjects\x12\x1f\n" +
+	"\bprevious\x18\x03 \x01(\x03H\x00R\bprevious\x88\x01\x01\x12*\n" +
+	"\x11revoked_token_ids\x18\x04 \x03(\tR\x0frevokedTokenIds\x12\x1e\n" +
+	"\n" +
+	"supersedes\x18\x05 \x01(\tR\n" +
+	"supersedesB\v\n" +
+	"\t_previous\"S\n" +
 	"\tHeartbeat\x120\n" +
-	"\brevision\x18\x01 \x01(\v2\x14.bunting.v1.RevisionR\brevision\":\n" +
+	"\brevision\x18\x01 \x01(\v2\x14.bunting.v1.RevisionR\brevision\x12\x14\n" +
+	"\x05stale\x18\x02 \x01(\bR\x05stale\":\n" +
 	"\x06Resync\x120\n" +
-	"\brevision\x18\x01 \x01(\v2\x14.bunting.v1.RevisionR\brevision\"\xb3\x01\n" +
+	"\brevision\x18\x01 \x01(\v2\x14.bunting.v1.RevisionR\brevision\"G\n" +
+	"\rResyncRequest\x12\x16\n" +
+	"\x06accept\x18\x01 \x01(\bR\x06accept\x12\x1e\n" +
+	"\n" +
+	"supersedes\x18\x02 \x01(\tR\n" +
+	"supersedes\"\xfa\x01\n" +
+	"\x0eResyncResponse\x12,\n" +
+	"\x06served\x18\x01 \x01(\v2\x14.bunting.v1.RevisionR\x06served\x12*\n" +
+	"\x05found\x18\x02 \x01(\v2\x14.bunting.v1.RevisionR\x05found\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12!\n" +
+	"\fserved_flags\x18\x04 \x01(\x03R\vservedFlags\x12\x1f\n" +
+	"\vfound_flags\x18\x05 \x01(\x03R\n" +
+	"foundFlags\x122\n" +
+	"\n" +
+	"lost_holds\x18\x06 \x03(\v2\x13.bunting.v1.HoldRefR\tlostHolds\"\xb3\x01\n" +
 	"\x12GetAuditLogRequest\x12\x19\n" +
 	"\bflag_key\x18\x01 \x01(\tR\aflagKey\x12\x14\n" +
 	"\x05actor\x18\x02 \x01(\tR\x05actor\x120\n" +
@@ -3549,7 +3847,7 @@ const file_bunting_v1_admin_proto_rawDesc = "" +
 	"\x12PROBLEM_KIND_OWNED\x10\x05\x12\x15\n" +
 	"\x11PROBLEM_KIND_HELD\x10\x06\x12\x17\n" +
 	"\x13PROBLEM_KIND_DENIED\x10\a\x12\x19\n" +
-	"\x15PROBLEM_KIND_INTERNAL\x10\b2\xca\x05\n" +
+	"\x15PROBLEM_KIND_INTERNAL\x10\b2\x8b\x06\n" +
 	"\x10FlagAdminService\x12M\n" +
 	"\tGetServer\x12\x1c.bunting.v1.GetServerRequest\x1a\x1d.bunting.v1.GetServerResponse\"\x03\x90\x02\x01\x12P\n" +
 	"\vGetSnapshot\x12\x1e.bunting.v1.GetSnapshotRequest\x1a\x1f.bunting.v1.GetSnapshotResponse0\x01\x12;\n" +
@@ -3560,7 +3858,8 @@ const file_bunting_v1_admin_proto_rawDesc = "" +
 	"\vCreateToken\x12\x1e.bunting.v1.CreateTokenRequest\x1a\x1f.bunting.v1.CreateTokenResponse\x12P\n" +
 	"\n" +
 	"ListTokens\x12\x1d.bunting.v1.ListTokensRequest\x1a\x1e.bunting.v1.ListTokensResponse\"\x03\x90\x02\x01\x12N\n" +
-	"\vRevokeToken\x12\x1e.bunting.v1.RevokeTokenRequest\x1a\x1f.bunting.v1.RevokeTokenResponseBNZLgithub.com/bunting-flags/terraform-provider-bunting/gen/bunting/v1;buntingv1b\x06proto3"
+	"\vRevokeToken\x12\x1e.bunting.v1.RevokeTokenRequest\x1a\x1f.bunting.v1.RevokeTokenResponse\x12?\n" +
+	"\x06Resync\x12\x19.bunting.v1.ResyncRequest\x1a\x1a.bunting.v1.ResyncResponseBNZLgithub.com/bunting-flags/terraform-provider-bunting/gen/bunting/v1;buntingv1b\x06proto3"
 
 var (
 	file_bunting_v1_admin_proto_rawDescOnce sync.Once
@@ -3575,7 +3874,7 @@ func file_bunting_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_bunting_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_bunting_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_bunting_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_bunting_v1_admin_proto_goTypes = []any{
 	(Scope)(0),                    // 0: bunting.v1.Scope
 	(Part)(0),                     // 1: bunting.v1.Part
@@ -3611,35 +3910,37 @@ var file_bunting_v1_admin_proto_goTypes = []any{
 	(*Commit)(nil),                // 31: bunting.v1.Commit
 	(*Heartbeat)(nil),             // 32: bunting.v1.Heartbeat
 	(*Resync)(nil),                // 33: bunting.v1.Resync
-	(*GetAuditLogRequest)(nil),    // 34: bunting.v1.GetAuditLogRequest
-	(*GetAuditLogResponse)(nil),   // 35: bunting.v1.GetAuditLogResponse
-	(*AuditEntry)(nil),            // 36: bunting.v1.AuditEntry
-	(*Token)(nil),                 // 37: bunting.v1.Token
-	(*CreateTokenRequest)(nil),    // 38: bunting.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),   // 39: bunting.v1.CreateTokenResponse
-	(*ListTokensRequest)(nil),     // 40: bunting.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),    // 41: bunting.v1.ListTokensResponse
-	(*RevokeTokenRequest)(nil),    // 42: bunting.v1.RevokeTokenRequest
-	(*RevokeTokenResponse)(nil),   // 43: bunting.v1.RevokeTokenResponse
-	(*timestamppb.Timestamp)(nil), // 44: google.protobuf.Timestamp
-	(v1.FlagType)(0),              // 45: pbflags.v1.FlagType
-	(*v1.FlagValue)(nil),          // 46: pbflags.v1.FlagValue
-	(v1.State)(0),                 // 47: pbflags.v1.State
+	(*ResyncRequest)(nil),         // 34: bunting.v1.ResyncRequest
+	(*ResyncResponse)(nil),        // 35: bunting.v1.ResyncResponse
+	(*GetAuditLogRequest)(nil),    // 36: bunting.v1.GetAuditLogRequest
+	(*GetAuditLogResponse)(nil),   // 37: bunting.v1.GetAuditLogResponse
+	(*AuditEntry)(nil),            // 38: bunting.v1.AuditEntry
+	(*Token)(nil),                 // 39: bunting.v1.Token
+	(*CreateTokenRequest)(nil),    // 40: bunting.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),   // 41: bunting.v1.CreateTokenResponse
+	(*ListTokensRequest)(nil),     // 42: bunting.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),    // 43: bunting.v1.ListTokensResponse
+	(*RevokeTokenRequest)(nil),    // 44: bunting.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),   // 45: bunting.v1.RevokeTokenResponse
+	(*timestamppb.Timestamp)(nil), // 46: google.protobuf.Timestamp
+	(v1.FlagType)(0),              // 47: pbflags.v1.FlagType
+	(*v1.FlagValue)(nil),          // 48: pbflags.v1.FlagValue
+	(v1.State)(0),                 // 49: pbflags.v1.State
 }
 var file_bunting_v1_admin_proto_depIdxs = []int32{
-	44, // 0: bunting.v1.Stamp.time:type_name -> google.protobuf.Timestamp
-	45, // 1: bunting.v1.Flag.type:type_name -> pbflags.v1.FlagType
-	46, // 2: bunting.v1.Flag.default_value:type_name -> pbflags.v1.FlagValue
-	46, // 3: bunting.v1.Flag.value:type_name -> pbflags.v1.FlagValue
-	47, // 4: bunting.v1.Flag.state:type_name -> pbflags.v1.State
-	46, // 5: bunting.v1.Flag.allowed_values:type_name -> pbflags.v1.FlagValue
-	47, // 6: bunting.v1.Flag.archived_state:type_name -> pbflags.v1.State
+	46, // 0: bunting.v1.Stamp.time:type_name -> google.protobuf.Timestamp
+	47, // 1: bunting.v1.Flag.type:type_name -> pbflags.v1.FlagType
+	48, // 2: bunting.v1.Flag.default_value:type_name -> pbflags.v1.FlagValue
+	48, // 3: bunting.v1.Flag.value:type_name -> pbflags.v1.FlagValue
+	49, // 4: bunting.v1.Flag.state:type_name -> pbflags.v1.State
+	48, // 5: bunting.v1.Flag.allowed_values:type_name -> pbflags.v1.FlagValue
+	49, // 6: bunting.v1.Flag.archived_state:type_name -> pbflags.v1.State
 	6,  // 7: bunting.v1.Flag.changed:type_name -> bunting.v1.Stamp
-	47, // 8: bunting.v1.Override.state:type_name -> pbflags.v1.State
-	46, // 9: bunting.v1.Override.value:type_name -> pbflags.v1.FlagValue
+	49, // 8: bunting.v1.Override.state:type_name -> pbflags.v1.State
+	48, // 9: bunting.v1.Override.value:type_name -> pbflags.v1.FlagValue
 	6,  // 10: bunting.v1.Override.changed:type_name -> bunting.v1.Stamp
-	44, // 11: bunting.v1.Hold.expires_at:type_name -> google.protobuf.Timestamp
-	44, // 12: bunting.v1.Hold.since:type_name -> google.protobuf.Timestamp
+	46, // 11: bunting.v1.Hold.expires_at:type_name -> google.protobuf.Timestamp
+	46, // 12: bunting.v1.Hold.since:type_name -> google.protobuf.Timestamp
 	6,  // 13: bunting.v1.Hold.changed:type_name -> bunting.v1.Stamp
 	11, // 14: bunting.v1.Ref.override:type_name -> bunting.v1.OverrideRef
 	12, // 15: bunting.v1.Ref.hold:type_name -> bunting.v1.HoldRef
@@ -3650,77 +3951,84 @@ var file_bunting_v1_admin_proto_depIdxs = []int32{
 	6,  // 20: bunting.v1.Object.removed:type_name -> bunting.v1.Stamp
 	5,  // 21: bunting.v1.GetServerResponse.revision:type_name -> bunting.v1.Revision
 	0,  // 22: bunting.v1.GetServerResponse.scopes:type_name -> bunting.v1.Scope
-	5,  // 23: bunting.v1.GetSnapshotRequest.known_revision:type_name -> bunting.v1.Revision
-	1,  // 24: bunting.v1.GetSnapshotRequest.parts:type_name -> bunting.v1.Part
-	18, // 25: bunting.v1.GetSnapshotResponse.start:type_name -> bunting.v1.SnapshotStart
-	19, // 26: bunting.v1.GetSnapshotResponse.objects:type_name -> bunting.v1.SnapshotObjects
-	20, // 27: bunting.v1.GetSnapshotResponse.end:type_name -> bunting.v1.SnapshotEnd
-	5,  // 28: bunting.v1.SnapshotStart.revision:type_name -> bunting.v1.Revision
-	2,  // 29: bunting.v1.SnapshotStart.kind:type_name -> bunting.v1.SnapshotKind
-	1,  // 30: bunting.v1.SnapshotStart.parts:type_name -> bunting.v1.Part
-	13, // 31: bunting.v1.SnapshotObjects.objects:type_name -> bunting.v1.Object
-	10, // 32: bunting.v1.GetRequest.refs:type_name -> bunting.v1.Ref
-	5,  // 33: bunting.v1.GetRequest.minimum_revision:type_name -> bunting.v1.Revision
-	5,  // 34: bunting.v1.GetResponse.revision:type_name -> bunting.v1.Revision
-	13, // 35: bunting.v1.GetResponse.objects:type_name -> bunting.v1.Object
-	7,  // 36: bunting.v1.Change.put_flag:type_name -> bunting.v1.Flag
-	8,  // 37: bunting.v1.Change.set_override:type_name -> bunting.v1.Override
-	11, // 38: bunting.v1.Change.remove_override:type_name -> bunting.v1.OverrideRef
-	9,  // 39: bunting.v1.Change.place_hold:type_name -> bunting.v1.Hold
-	12, // 40: bunting.v1.Change.release_hold:type_name -> bunting.v1.HoldRef
-	23, // 41: bunting.v1.ApplyRequest.changes:type_name -> bunting.v1.Change
-	5,  // 42: bunting.v1.ApplyResponse.revision:type_name -> bunting.v1.Revision
-	26, // 43: bunting.v1.ApplyResponse.results:type_name -> bunting.v1.Result
-	3,  // 44: bunting.v1.Result.status:type_name -> bunting.v1.ResultStatus
-	13, // 45: bunting.v1.Result.object:type_name -> bunting.v1.Object
-	27, // 46: bunting.v1.Result.problem:type_name -> bunting.v1.Problem
-	9,  // 47: bunting.v1.Result.holds:type_name -> bunting.v1.Hold
-	4,  // 48: bunting.v1.Problem.kind:type_name -> bunting.v1.ProblemKind
-	6,  // 49: bunting.v1.Problem.by:type_name -> bunting.v1.Stamp
-	5,  // 50: bunting.v1.ErrorDetail.revision:type_name -> bunting.v1.Revision
-	5,  // 51: bunting.v1.WatchChangesRequest.since:type_name -> bunting.v1.Revision
-	31, // 52: bunting.v1.WatchChangesResponse.commit:type_name -> bunting.v1.Commit
-	32, // 53: bunting.v1.WatchChangesResponse.heartbeat:type_name -> bunting.v1.Heartbeat
-	33, // 54: bunting.v1.WatchChangesResponse.resync:type_name -> bunting.v1.Resync
-	5,  // 55: bunting.v1.Commit.revision:type_name -> bunting.v1.Revision
-	13, // 56: bunting.v1.Commit.objects:type_name -> bunting.v1.Object
-	5,  // 57: bunting.v1.Heartbeat.revision:type_name -> bunting.v1.Revision
-	5,  // 58: bunting.v1.Resync.revision:type_name -> bunting.v1.Revision
-	44, // 59: bunting.v1.GetAuditLogRequest.since:type_name -> google.protobuf.Timestamp
-	36, // 60: bunting.v1.GetAuditLogResponse.entries:type_name -> bunting.v1.AuditEntry
-	44, // 61: bunting.v1.AuditEntry.time:type_name -> google.protobuf.Timestamp
-	0,  // 62: bunting.v1.Token.scopes:type_name -> bunting.v1.Scope
-	44, // 63: bunting.v1.Token.created_at:type_name -> google.protobuf.Timestamp
-	44, // 64: bunting.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
-	44, // 65: bunting.v1.Token.revoked_at:type_name -> google.protobuf.Timestamp
-	0,  // 66: bunting.v1.CreateTokenRequest.scopes:type_name -> bunting.v1.Scope
-	44, // 67: bunting.v1.CreateTokenRequest.expires_at:type_name -> google.protobuf.Timestamp
-	37, // 68: bunting.v1.CreateTokenResponse.token:type_name -> bunting.v1.Token
-	37, // 69: bunting.v1.ListTokensResponse.tokens:type_name -> bunting.v1.Token
-	37, // 70: bunting.v1.RevokeTokenResponse.token:type_name -> bunting.v1.Token
-	14, // 71: bunting.v1.FlagAdminService.GetServer:input_type -> bunting.v1.GetServerRequest
-	16, // 72: bunting.v1.FlagAdminService.GetSnapshot:input_type -> bunting.v1.GetSnapshotRequest
-	21, // 73: bunting.v1.FlagAdminService.Get:input_type -> bunting.v1.GetRequest
-	24, // 74: bunting.v1.FlagAdminService.Apply:input_type -> bunting.v1.ApplyRequest
-	29, // 75: bunting.v1.FlagAdminService.WatchChanges:input_type -> bunting.v1.WatchChangesRequest
-	34, // 76: bunting.v1.FlagAdminService.GetAuditLog:input_type -> bunting.v1.GetAuditLogRequest
-	38, // 77: bunting.v1.FlagAdminService.CreateToken:input_type -> bunting.v1.CreateTokenRequest
-	40, // 78: bunting.v1.FlagAdminService.ListTokens:input_type -> bunting.v1.ListTokensRequest
-	42, // 79: bunting.v1.FlagAdminService.RevokeToken:input_type -> bunting.v1.RevokeTokenRequest
-	15, // 80: bunting.v1.FlagAdminService.GetServer:output_type -> bunting.v1.GetServerResponse
-	17, // 81: bunting.v1.FlagAdminService.GetSnapshot:output_type -> bunting.v1.GetSnapshotResponse
-	22, // 82: bunting.v1.FlagAdminService.Get:output_type -> bunting.v1.GetResponse
-	25, // 83: bunting.v1.FlagAdminService.Apply:output_type -> bunting.v1.ApplyResponse
-	30, // 84: bunting.v1.FlagAdminService.WatchChanges:output_type -> bunting.v1.WatchChangesResponse
-	35, // 85: bunting.v1.FlagAdminService.GetAuditLog:output_type -> bunting.v1.GetAuditLogResponse
-	39, // 86: bunting.v1.FlagAdminService.CreateToken:output_type -> bunting.v1.CreateTokenResponse
-	41, // 87: bunting.v1.FlagAdminService.ListTokens:output_type -> bunting.v1.ListTokensResponse
-	43, // 88: bunting.v1.FlagAdminService.RevokeToken:output_type -> bunting.v1.RevokeTokenResponse
-	80, // [80:89] is the sub-list for method output_type
-	71, // [71:80] is the sub-list for method input_type
-	71, // [71:71] is the sub-list for extension type_name
-	71, // [71:71] is the sub-list for extension extendee
-	0,  // [0:71] is the sub-list for field type_name
+	46, // 23: bunting.v1.GetServerResponse.token_expires_at:type_name -> google.protobuf.Timestamp
+	5,  // 24: bunting.v1.GetSnapshotRequest.known_revision:type_name -> bunting.v1.Revision
+	1,  // 25: bunting.v1.GetSnapshotRequest.parts:type_name -> bunting.v1.Part
+	5,  // 26: bunting.v1.GetSnapshotRequest.minimum_revision:type_name -> bunting.v1.Revision
+	18, // 27: bunting.v1.GetSnapshotResponse.start:type_name -> bunting.v1.SnapshotStart
+	19, // 28: bunting.v1.GetSnapshotResponse.objects:type_name -> bunting.v1.SnapshotObjects
+	20, // 29: bunting.v1.GetSnapshotResponse.end:type_name -> bunting.v1.SnapshotEnd
+	5,  // 30: bunting.v1.SnapshotStart.revision:type_name -> bunting.v1.Revision
+	2,  // 31: bunting.v1.SnapshotStart.kind:type_name -> bunting.v1.SnapshotKind
+	1,  // 32: bunting.v1.SnapshotStart.parts:type_name -> bunting.v1.Part
+	13, // 33: bunting.v1.SnapshotObjects.objects:type_name -> bunting.v1.Object
+	10, // 34: bunting.v1.GetRequest.refs:type_name -> bunting.v1.Ref
+	5,  // 35: bunting.v1.GetRequest.minimum_revision:type_name -> bunting.v1.Revision
+	5,  // 36: bunting.v1.GetResponse.revision:type_name -> bunting.v1.Revision
+	13, // 37: bunting.v1.GetResponse.objects:type_name -> bunting.v1.Object
+	7,  // 38: bunting.v1.Change.put_flag:type_name -> bunting.v1.Flag
+	8,  // 39: bunting.v1.Change.set_override:type_name -> bunting.v1.Override
+	11, // 40: bunting.v1.Change.remove_override:type_name -> bunting.v1.OverrideRef
+	9,  // 41: bunting.v1.Change.place_hold:type_name -> bunting.v1.Hold
+	12, // 42: bunting.v1.Change.release_hold:type_name -> bunting.v1.HoldRef
+	23, // 43: bunting.v1.ApplyRequest.changes:type_name -> bunting.v1.Change
+	5,  // 44: bunting.v1.ApplyResponse.revision:type_name -> bunting.v1.Revision
+	26, // 45: bunting.v1.ApplyResponse.results:type_name -> bunting.v1.Result
+	3,  // 46: bunting.v1.Result.status:type_name -> bunting.v1.ResultStatus
+	13, // 47: bunting.v1.Result.object:type_name -> bunting.v1.Object
+	27, // 48: bunting.v1.Result.problem:type_name -> bunting.v1.Problem
+	9,  // 49: bunting.v1.Result.holds:type_name -> bunting.v1.Hold
+	4,  // 50: bunting.v1.Problem.kind:type_name -> bunting.v1.ProblemKind
+	6,  // 51: bunting.v1.Problem.by:type_name -> bunting.v1.Stamp
+	5,  // 52: bunting.v1.ErrorDetail.revision:type_name -> bunting.v1.Revision
+	5,  // 53: bunting.v1.WatchChangesRequest.since:type_name -> bunting.v1.Revision
+	31, // 54: bunting.v1.WatchChangesResponse.commit:type_name -> bunting.v1.Commit
+	32, // 55: bunting.v1.WatchChangesResponse.heartbeat:type_name -> bunting.v1.Heartbeat
+	33, // 56: bunting.v1.WatchChangesResponse.resync:type_name -> bunting.v1.Resync
+	5,  // 57: bunting.v1.Commit.revision:type_name -> bunting.v1.Revision
+	13, // 58: bunting.v1.Commit.objects:type_name -> bunting.v1.Object
+	5,  // 59: bunting.v1.Heartbeat.revision:type_name -> bunting.v1.Revision
+	5,  // 60: bunting.v1.Resync.revision:type_name -> bunting.v1.Revision
+	5,  // 61: bunting.v1.ResyncResponse.served:type_name -> bunting.v1.Revision
+	5,  // 62: bunting.v1.ResyncResponse.found:type_name -> bunting.v1.Revision
+	12, // 63: bunting.v1.ResyncResponse.lost_holds:type_name -> bunting.v1.HoldRef
+	46, // 64: bunting.v1.GetAuditLogRequest.since:type_name -> google.protobuf.Timestamp
+	38, // 65: bunting.v1.GetAuditLogResponse.entries:type_name -> bunting.v1.AuditEntry
+	46, // 66: bunting.v1.AuditEntry.time:type_name -> google.protobuf.Timestamp
+	0,  // 67: bunting.v1.Token.scopes:type_name -> bunting.v1.Scope
+	46, // 68: bunting.v1.Token.created_at:type_name -> google.protobuf.Timestamp
+	46, // 69: bunting.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
+	46, // 70: bunting.v1.Token.revoked_at:type_name -> google.protobuf.Timestamp
+	0,  // 71: bunting.v1.CreateTokenRequest.scopes:type_name -> bunting.v1.Scope
+	46, // 72: bunting.v1.CreateTokenRequest.expires_at:type_name -> google.protobuf.Timestamp
+	39, // 73: bunting.v1.CreateTokenResponse.token:type_name -> bunting.v1.Token
+	39, // 74: bunting.v1.ListTokensResponse.tokens:type_name -> bunting.v1.Token
+	39, // 75: bunting.v1.RevokeTokenResponse.token:type_name -> bunting.v1.Token
+	14, // 76: bunting.v1.FlagAdminService.GetServer:input_type -> bunting.v1.GetServerRequest
+	16, // 77: bunting.v1.FlagAdminService.GetSnapshot:input_type -> bunting.v1.GetSnapshotRequest
+	21, // 78: bunting.v1.FlagAdminService.Get:input_type -> bunting.v1.GetRequest
+	24, // 79: bunting.v1.FlagAdminService.Apply:input_type -> bunting.v1.ApplyRequest
+	29, // 80: bunting.v1.FlagAdminService.WatchChanges:input_type -> bunting.v1.WatchChangesRequest
+	36, // 81: bunting.v1.FlagAdminService.GetAuditLog:input_type -> bunting.v1.GetAuditLogRequest
+	40, // 82: bunting.v1.FlagAdminService.CreateToken:input_type -> bunting.v1.CreateTokenRequest
+	42, // 83: bunting.v1.FlagAdminService.ListTokens:input_type -> bunting.v1.ListTokensRequest
+	44, // 84: bunting.v1.FlagAdminService.RevokeToken:input_type -> bunting.v1.RevokeTokenRequest
+	34, // 85: bunting.v1.FlagAdminService.Resync:input_type -> bunting.v1.ResyncRequest
+	15, // 86: bunting.v1.FlagAdminService.GetServer:output_type -> bunting.v1.GetServerResponse
+	17, // 87: bunting.v1.FlagAdminService.GetSnapshot:output_type -> bunting.v1.GetSnapshotResponse
+	22, // 88: bunting.v1.FlagAdminService.Get:output_type -> bunting.v1.GetResponse
+	25, // 89: bunting.v1.FlagAdminService.Apply:output_type -> bunting.v1.ApplyResponse
+	30, // 90: bunting.v1.FlagAdminService.WatchChanges:output_type -> bunting.v1.WatchChangesResponse
+	37, // 91: bunting.v1.FlagAdminService.GetAuditLog:output_type -> bunting.v1.GetAuditLogResponse
+	41, // 92: bunting.v1.FlagAdminService.CreateToken:output_type -> bunting.v1.CreateTokenResponse
+	43, // 93: bunting.v1.FlagAdminService.ListTokens:output_type -> bunting.v1.ListTokensResponse
+	45, // 94: bunting.v1.FlagAdminService.RevokeToken:output_type -> bunting.v1.RevokeTokenResponse
+	35, // 95: bunting.v1.FlagAdminService.Resync:output_type -> bunting.v1.ResyncResponse
+	86, // [86:96] is the sub-list for method output_type
+	76, // [76:86] is the sub-list for method input_type
+	76, // [76:76] is the sub-list for extension type_name
+	76, // [76:76] is the sub-list for extension extendee
+	0,  // [0:76] is the sub-list for field type_name
 }
 
 func init() { file_bunting_v1_admin_proto_init() }
@@ -3759,13 +4067,14 @@ func file_bunting_v1_admin_proto_init() {
 		(*WatchChangesResponse_Heartbeat)(nil),
 		(*WatchChangesResponse_Resync)(nil),
 	}
+	file_bunting_v1_admin_proto_msgTypes[26].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_bunting_v1_admin_proto_rawDesc), len(file_bunting_v1_admin_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   39,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

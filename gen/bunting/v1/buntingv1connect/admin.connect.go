@@ -60,6 +60,8 @@ const (
 	// FlagAdminServiceRevokeTokenProcedure is the fully-qualified name of the FlagAdminService's
 	// RevokeToken RPC.
 	FlagAdminServiceRevokeTokenProcedure = "/bunting.v1.FlagAdminService/RevokeToken"
+	// FlagAdminServiceResyncProcedure is the fully-qualified name of the FlagAdminService's Resync RPC.
+	FlagAdminServiceResyncProcedure = "/bunting.v1.FlagAdminService/Resync"
 )
 
 // FlagAdminServiceClient is a client for the bunting.v1.FlagAdminService service.
@@ -87,6 +89,9 @@ type FlagAdminServiceClient interface {
 	ListTokens(context.Context, *connect.Request[v1.ListTokensRequest]) (*connect.Response[v1.ListTokensResponse], error)
 	// RevokeToken ends a token at once. Scope: admin.
 	RevokeToken(context.Context, *connect.Request[v1.RevokeTokenRequest]) (*connect.Response[v1.RevokeTokenResponse], error)
+	// Resync tells of another store that is refused, and, on acceptance, has it
+	// take the former one's place for everybody. Scope: admin.
+	Resync(context.Context, *connect.Request[v1.ResyncRequest]) (*connect.Response[v1.ResyncResponse], error)
 }
 
 // NewFlagAdminServiceClient constructs a client for the bunting.v1.FlagAdminService service. By
@@ -158,6 +163,12 @@ func NewFlagAdminServiceClient(httpClient connect.HTTPClient, baseURL string, op
 			connect.WithSchema(flagAdminServiceMethods.ByName("RevokeToken")),
 			connect.WithClientOptions(opts...),
 		),
+		resync: connect.NewClient[v1.ResyncRequest, v1.ResyncResponse](
+			httpClient,
+			baseURL+FlagAdminServiceResyncProcedure,
+			connect.WithSchema(flagAdminServiceMethods.ByName("Resync")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -172,6 +183,7 @@ type flagAdminServiceClient struct {
 	createToken  *connect.Client[v1.CreateTokenRequest, v1.CreateTokenResponse]
 	listTokens   *connect.Client[v1.ListTokensRequest, v1.ListTokensResponse]
 	revokeToken  *connect.Client[v1.RevokeTokenRequest, v1.RevokeTokenResponse]
+	resync       *connect.Client[v1.ResyncRequest, v1.ResyncResponse]
 }
 
 // GetServer calls bunting.v1.FlagAdminService.GetServer.
@@ -219,6 +231,11 @@ func (c *flagAdminServiceClient) RevokeToken(ctx context.Context, req *connect.R
 	return c.revokeToken.CallUnary(ctx, req)
 }
 
+// Resync calls bunting.v1.FlagAdminService.Resync.
+func (c *flagAdminServiceClient) Resync(ctx context.Context, req *connect.Request[v1.ResyncRequest]) (*connect.Response[v1.ResyncResponse], error) {
+	return c.resync.CallUnary(ctx, req)
+}
+
 // FlagAdminServiceHandler is an implementation of the bunting.v1.FlagAdminService service.
 type FlagAdminServiceHandler interface {
 	// GetServer is the handshake: who the server is, what it holds, and what the
@@ -244,6 +261,9 @@ type FlagAdminServiceHandler interface {
 	ListTokens(context.Context, *connect.Request[v1.ListTokensRequest]) (*connect.Response[v1.ListTokensResponse], error)
 	// RevokeToken ends a token at once. Scope: admin.
 	RevokeToken(context.Context, *connect.Request[v1.RevokeTokenRequest]) (*connect.Response[v1.RevokeTokenResponse], error)
+	// Resync tells of another store that is refused, and, on acceptance, has it
+	// take the former one's place for everybody. Scope: admin.
+	Resync(context.Context, *connect.Request[v1.ResyncRequest]) (*connect.Response[v1.ResyncResponse], error)
 }
 
 // NewFlagAdminServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -311,6 +331,12 @@ func NewFlagAdminServiceHandler(svc FlagAdminServiceHandler, opts ...connect.Han
 		connect.WithSchema(flagAdminServiceMethods.ByName("RevokeToken")),
 		connect.WithHandlerOptions(opts...),
 	)
+	flagAdminServiceResyncHandler := connect.NewUnaryHandler(
+		FlagAdminServiceResyncProcedure,
+		svc.Resync,
+		connect.WithSchema(flagAdminServiceMethods.ByName("Resync")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/bunting.v1.FlagAdminService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case FlagAdminServiceGetServerProcedure:
@@ -331,6 +357,8 @@ func NewFlagAdminServiceHandler(svc FlagAdminServiceHandler, opts ...connect.Han
 			flagAdminServiceListTokensHandler.ServeHTTP(w, r)
 		case FlagAdminServiceRevokeTokenProcedure:
 			flagAdminServiceRevokeTokenHandler.ServeHTTP(w, r)
+		case FlagAdminServiceResyncProcedure:
+			flagAdminServiceResyncHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -374,4 +402,8 @@ func (UnimplementedFlagAdminServiceHandler) ListTokens(context.Context, *connect
 
 func (UnimplementedFlagAdminServiceHandler) RevokeToken(context.Context, *connect.Request[v1.RevokeTokenRequest]) (*connect.Response[v1.RevokeTokenResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bunting.v1.FlagAdminService.RevokeToken is not implemented"))
+}
+
+func (UnimplementedFlagAdminServiceHandler) Resync(context.Context, *connect.Request[v1.ResyncRequest]) (*connect.Response[v1.ResyncResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bunting.v1.FlagAdminService.Resync is not implemented"))
 }

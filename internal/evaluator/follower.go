@@ -1,0 +1,252 @@
+package evaluator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/bunting-flags/terraform-provider-bunting/internal/client"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/store"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/token"
+)
+
+const (
+	// A stream that says nothing for longer has died: heartbeats come each second.
+	streamSilence = 2 * HeartbeatInterval
+	// How often the upstream is asked where its stream does not get through, and for
+	// how long before the stream is tried again.
+	pollInterval = HeartbeatInterval
+	pollingTime  = 30 * time.Second
+	// The longest pause between two attempts to reach an upstream. An outage's end
+	// is to be noticed soon, and one question in so long is no burden.
+	longestPause = 5 * time.Second
+	// How long the first contact may take when there is something to begin with.
+	firstContact = 5 * time.Second
+)
+
+// FollowerOptions are what a follower needs beside Options.
+type FollowerOptions struct {
+	Options
+
+	// ID is the id of this server, by which it finds itself in a chain of upstreams.
+	ID string
+}
+
+// Follower is an Evaluator of another flag server's definitions: fed by its change
+// stream, and by polling where the stream does not get through.
+type Follower struct {
+	*Evaluator
+
+	upstream *client.Client
+	id       string
+	want     string // the environment; "" until one is known
+	greeted  bool   // the upstream that answers is known to be the right one
+
+	chain atomic.Pointer[[]string]
+}
+
+// NewFollower reads the upstream's definitions. Where the upstream cannot be
+// reached it begins with what was last known or compiled in, if there is any, and
+// goes on trying. What will not mend by itself (an unknown token, one that may not
+// read everything, another environment, a loop) is an error.
+func NewFollower(ctx context.Context, upstream *client.Client, options FollowerOptions) (*Follower, error) {
+	f := &Follower{Evaluator: newEvaluator(options.Options), upstream: upstream, id: options.ID, want: options.Environment}
+	if options.Known != nil && f.want == "" {
+		f.want = options.Known.Environment
+	}
+	begins := options.Known != nil || options.Compiled != nil
+	if begins {
+		var done context.CancelFunc
+		ctx, done = context.WithTimeout(ctx, firstContact)
+		defer done()
+	}
+	err := f.catchUp(ctx)
+	_, refused := errors.AsType[*RefusalError](err)
+	switch {
+	case err == nil:
+		return f, nil
+	case !begins || !refused && !passes(err):
+		return nil, fmt.Errorf("read the definitions of the upstream: %w", err)
+	}
+	f.log.ErrorContext(ctx, "the upstream does not answer: serving what was last known", "error", err.Error(), "revision", f.View().Revision.Number)
+	f.failures.Add(1)
+	return f, nil
+}
+
+// passes reports whether a failure to read the upstream may be over by itself.
+func passes(err error) bool {
+	e, ok := errors.AsType[*client.Error](err)
+	if !ok {
+		return false
+	}
+	switch e.Kind {
+	case client.Unavailable, client.Timeout, client.Canceled, client.RateLimited, client.RevisionNotReached, client.Broken, client.ServerFault:
+		return true
+	default:
+		return false
+	}
+}
+
+// Upstreams gives the ids of the servers from the upstream to the root, as far as
+// they are known.
+func (f *Follower) Upstreams() []string {
+	if known := f.chain.Load(); known != nil {
+		return *known
+	}
+	return nil
+}
+
+// Run follows the upstream until the context ends. It is called once.
+func (f *Follower) Run(ctx context.Context) {
+	pause := time.Duration(0)
+	for ctx.Err() == nil {
+		events, err := f.watch(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		elsewhere := errors.Is(err, client.ErrResync) || errors.Is(err, errGap)
+		if events > 0 && !elsewhere {
+			f.log.WarnContext(ctx, "the change stream ended", "error", err.Error())
+		}
+		// What the stream does not bring is asked for.
+		switch err = f.poll(ctx); {
+		case err != nil:
+			pause = min(max(2*pause, HeartbeatInterval/4), longestPause)
+		case elsewhere:
+			pause = HeartbeatInterval / 10 // or a stream that always goes on elsewhere would be asked without end
+		case events > 0:
+			pause = 0
+		default:
+			f.keepPolling(ctx)
+			pause = 0
+		}
+		if pause > 0 && !sleep(ctx, pause/2+rand.N(pause/2)) { //nolint:gosec // It spreads load, it keeps no secret.
+			return
+		}
+	}
+}
+
+// keepPolling stands in for a stream that does not get through, though questions
+// are answered: something on the way holds it back.
+func (f *Follower) keepPolling(ctx context.Context) {
+	for end := time.Now().Add(pollingTime); time.Now().Before(end) && sleep(ctx, pollInterval); {
+		if f.poll(ctx) != nil {
+			return
+		}
+	}
+}
+
+// poll catches up, and notes how that ended.
+func (f *Follower) poll(ctx context.Context) error {
+	err := f.catchUp(ctx)
+	if ctx.Err() == nil {
+		f.greeted = err == nil
+		f.outcome(err)
+	}
+	return err
+}
+
+// errGap says that the stream left something out.
+var errGap = errors.New("a change between what is known and what came is missing")
+
+// watch takes over what the change stream brings, for as long as it lasts, and
+// counts its messages.
+func (f *Follower) watch(ctx context.Context) (events int, err error) {
+	at := f.View().Revision
+	if at == (flag.Revision{}) || f.Refused() != nil {
+		return 0, client.ErrResync // there is nothing to go on from
+	}
+	err = f.upstream.Watch(ctx, at, streamSilence, func(e client.Event) error {
+		events++
+		if e.Revision.Number > e.Previous && !f.advance([]Commit{commitOf(e)}) || e.Revision.StoreID != f.View().Revision.StoreID {
+			return errGap
+		}
+		if !e.Silent {
+			f.heard()
+			f.outcome(nil)
+		}
+		return nil
+	})
+	return events, err
+}
+
+func commitOf(e client.Event) Commit {
+	c := Commit{Commit: store.Commit{Revision: e.Revision, Edits: e.Edits, Supersedes: e.Supersedes}, Previous: e.Previous}
+	for _, id := range e.RevokedTokens {
+		c.Tokens = append(c.Tokens, token.Token{ID: id, RevokedAt: time.Now()})
+	}
+	return c
+}
+
+// catchUp greets the upstream and reads what differs from what is known.
+func (f *Follower) catchUp(ctx context.Context) error {
+	ctx, done := context.WithTimeout(ctx, catchUpTimeout)
+	defer done()
+	if !f.greeted {
+		if err := f.greet(ctx); err != nil {
+			return err
+		}
+	}
+	known := f.present.Load().snapshot
+	d, err := f.upstream.Since(ctx, known.Revision)
+	if err != nil {
+		return err
+	}
+	if d.Whole {
+		snapshot := flag.NewSnapshot(d.Environment, d.Revision).With(d.Revision, slices.Values(d.Edits))
+		snapshot.Supersedes = d.Supersedes
+		if err := f.replace(snapshot); err != nil {
+			return err
+		}
+	} else if d.Revision.Number > known.Revision.Number && !f.advance([]Commit{{Commit: store.Commit{Revision: d.Revision, Edits: d.Edits}, Previous: known.Revision.Number}}) {
+		return errGap // the stream was faster, or the store became another one: next time
+	}
+	if !d.Stale {
+		f.heard()
+	}
+	return nil
+}
+
+// greet asks the upstream who it is, and refuses one whose definitions are not to
+// be served here.
+func (f *Follower) greet(ctx context.Context) error {
+	server, err := f.upstream.Greet(ctx)
+	if err != nil {
+		return err
+	}
+	where := f.upstream.Endpoint()
+	switch {
+	case f.want != "" && server.Environment != f.want:
+		return fmt.Errorf("the upstream %s is of the environment %q, but this server is of %q. Name the right upstream, or start with --environment %s", where, server.Environment, f.want, server.Environment)
+	case slices.Contains(server.Chain, f.id):
+		return fmt.Errorf("the upstream %s leads back to this server: a loop. Name a server that is nearer to the root", where)
+	case server.Actor.Prefix != "":
+		return fmt.Errorf("the token for the upstream %s covers only the keys under %q, but a proxy answers for all of them. Use a token of the scope read without a prefix", where, server.Actor.Prefix)
+	}
+	if err := server.Actor.Require(token.Read); err != nil {
+		return fmt.Errorf("the upstream %s: %w", where, err)
+	}
+	if refusal := f.Refused(); refusal != nil && refusal.Found == server.Revision {
+		return refusal // it holds what it held when it was refused
+	}
+	f.want = server.Environment
+	f.chain.Store(&server.Chain)
+	return nil
+}
+
+// sleep waits, and reports whether the context lives on.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

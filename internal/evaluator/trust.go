@@ -1,0 +1,59 @@
+package evaluator
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
+)
+
+// RefusalError is why another store's definitions are not served (DESIGN §4): a server
+// that finds itself on the wrong disk or an old backup must not switch things on.
+// It is an error, and stands until the store says that it supersedes the former
+// one, or has what it lacked.
+type RefusalError struct {
+	Known, Found           flag.Revision
+	KnownFlags, FoundFlags int
+	LostHolds              []flag.Ref // standing holds that are known and that the store lacks
+}
+
+// Error says what was found and what to do.
+func (r *RefusalError) Error() string {
+	lacks := fmt.Sprintf("is empty, while %d flags are known", r.KnownFlags)
+	if len(r.LostHolds) > 0 && r.FoundFlags > 0 {
+		lost := r.LostHolds[0]
+		lacks = fmt.Sprintf("lacks the hold of %q on %q", lost.ID, lost.Key)
+		if more := len(r.LostHolds) - 1; more > 0 {
+			lacks += fmt.Sprintf(" and %d more", more)
+		}
+	}
+	return fmt.Sprintf("the store became another one (%s) that %s: it is refused, and what was last known is served. "+
+		"Bring the right store back, or, to serve this one all the same, run \"bunting resync --accept\"", r.Found.StoreID, lacks)
+}
+
+// distrust gives the reason to refuse another store's snapshot; nil: there is none.
+func distrust(known, found *flag.Snapshot, now time.Time) *RefusalError {
+	if slices.Contains(found.Supersedes, known.Revision.StoreID) {
+		return nil
+	}
+	r := &RefusalError{Known: known.Revision, Found: found.Revision}
+	r.KnownFlags, _, _ = known.Counts()
+	r.FoundFlags, _, _ = found.Counts()
+	for h := range known.Holds("") {
+		if other := found.Hold(h.FlagKey, h.Holder); h.StandsAt(now) && (other == nil || !other.StandsAt(now)) {
+			r.LostHolds = append(r.LostHolds, h.Ref())
+		}
+	}
+	if len(r.LostHolds) == 0 && (r.KnownFlags == 0 || r.FoundFlags > 0) {
+		return nil
+	}
+	return r
+}
+
+// Refused gives why the source's definitions are not served; nil: they are.
+func (e *Evaluator) Refused() *RefusalError {
+	e.swap.Lock()
+	defer e.swap.Unlock()
+	return e.refusal
+}
