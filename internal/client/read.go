@@ -78,7 +78,7 @@ func (c *Client) RemovedBy(ctx context.Context, ref flag.Ref) (*flag.Stamp, erro
 }
 
 // get reads the objects named, at a revision not older than our own last write,
-// as a snapshot that has nothing else. The answer speaks of every ref asked for,
+// as a snapshot that has nothing else. Stale data is an error. The answer speaks of every ref asked for,
 // or it is an error: what an answer leaves out is not absent.
 func (c *Client) get(ctx context.Context, op string, refs ...flag.Ref) (*flag.Snapshot, error) {
 	question := &buntingv1.GetRequest{MinimumRevision: wire.FromRevision(c.lastWritten())}
@@ -88,6 +88,9 @@ func (c *Client) get(ctx context.Context, op string, refs ...flag.Ref) (*flag.Sn
 	m, err := call(ctx, c, op, again, c.admin.Get, question)
 	if err != nil {
 		return nil, err
+	}
+	if m.GetStale() {
+		return nil, c.stale(op)
 	}
 	told := make(map[flag.Ref]bool, len(m.GetObjects()))
 	edits := make([]flag.Edit, 0, len(m.GetObjects()))
@@ -106,6 +109,13 @@ func (c *Client) get(ctx context.Context, op string, refs ...flag.Ref) (*flag.Sn
 	}
 	revision := wire.ToRevision(m.GetRevision())
 	return flag.NewSnapshot(c.environment(), revision).With(revision, slices.Values(edits)), nil
+}
+
+// stale is the error of definitions that may be old: the server answers, but has
+// not heard its source of truth, which others may have written to meanwhile.
+func (c *Client) stale(op string) error {
+	return &Error{Kind: Unavailable, Op: op, Endpoint: c.endpoint, Message: c.endpoint +
+		" does not hear its database or its upstream, so what it knows may be old. Bring that back, then try again."}
 }
 
 // KilledFlags lists the flags that a standing hold kills, in key order.

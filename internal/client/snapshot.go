@@ -16,11 +16,14 @@ import (
 )
 
 // Snapshot reads everything under the prefix, or everything, at one revision. It
-// is whole, proven by count and checksum, or an error: what it lacks under the
-// prefix does not exist. The environment is set where a handshake has told it.
+// is whole, proven by count and checksum, not older than our own last write, and
+// not stale, or an error: what it lacks under the prefix does not exist. The environment is set where a handshake has told it.
 func (c *Client) Snapshot(ctx context.Context, prefix flag.Key) (*flag.Snapshot, error) {
 	op := readingSnapshot(prefix)
-	s, err := c.definitions(ctx, op, snapshotReader{prefix: prefix})
+	s, err := c.definitions(ctx, op, snapshotReader{prefix: prefix, minimum: c.lastWritten()})
+	if err == nil && s.stale {
+		err = c.stale(op)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -117,6 +120,8 @@ type snapshotReader struct {
 	prefix flag.Key
 	known  flag.Revision // what differs from it is asked for; zero: everything
 
+	minimum flag.Revision // the server waits for it; zero: for none
+
 	started     bool
 	ended       bool
 	kind        buntingv1.SnapshotKind
@@ -129,7 +134,7 @@ type snapshotReader struct {
 }
 
 func (s *snapshotReader) question() *buntingv1.GetSnapshotRequest {
-	q := &buntingv1.GetSnapshotRequest{Prefix: string(s.prefix)}
+	q := &buntingv1.GetSnapshotRequest{Prefix: string(s.prefix), MinimumRevision: wire.FromRevision(s.minimum)}
 	if s.known != (flag.Revision{}) {
 		q.KnownRevision = wire.FromRevision(s.known)
 	}

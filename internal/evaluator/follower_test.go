@@ -102,7 +102,7 @@ func upstream(t *testing.T, server *buntingtest.Server, token string) (*client.C
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.Close(); http.DefaultTransport.(*http.Transport).CloseIdleConnections() }) //nolint:forcetypeassert // It is one.
+	t.Cleanup(func() { c.Close(); http.DefaultTransport.(*http.Transport).CloseIdleConnections() })
 	return c, r
 }
 
@@ -337,7 +337,8 @@ func TestAnotherStoreIsFollowedOnceItWasAccepted(t *testing.T) {
 	server.Restart(t) // what was connected connects anew, and finds the other store
 
 	for f.Refused() == nil {
-		if passASecond(t, f); f.View().Revision.StoreID != held.StoreID {
+		passASecond(t, f)
+		if f.View().Revision.StoreID != held.StoreID {
 			t.Fatalf("it follows %v", f.View().Revision)
 		}
 	}

@@ -187,8 +187,8 @@ func TestStaleAnswers(t *testing.T) {
 	}
 }
 
-// A write while the store is silent is an error in words, and what is in the
-// state stays there.
+// A read or a write while the store is silent is an error in words, because a plan
+// of what may be old is worse than none, and what is in the state stays there.
 func TestWriteToASilentStore(t *testing.T) {
 	t.Parallel()
 	s := startMuted(t, 0)
@@ -202,7 +202,10 @@ func TestWriteToASilentStore(t *testing.T) {
 	s.mute(t, true)
 	c.config(config("2"))
 	got := c.applies().fails(t)
-	if got.Summary != `Cannot change the flag "f"` || !strings.Contains(got.Detail, s.Endpoint) {
+	if got.Summary != `Cannot read the flag "f"` || !strings.Contains(got.Detail, s.Endpoint+" does not hear its database") {
+		t.Errorf("got %s", got)
+	}
+	if got := c.applies("-refresh=false").fails(t); got.Summary != `Cannot change the flag "f"` || !strings.Contains(got.Detail, s.Endpoint) {
 		t.Errorf("got %s", got)
 	}
 	s.mute(t, false)

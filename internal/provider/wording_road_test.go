@@ -13,6 +13,7 @@ import (
 	"connectrpc.com/connect"
 	"github.com/zclconf/go-cty/cty"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/bunting-flags/terraform-provider-bunting/buntingtest"
 	buntingv1 "github.com/bunting-flags/terraform-provider-bunting/gen/bunting/v1"
@@ -239,7 +240,12 @@ var roadWording = []wordingCase{
 		s.reads("bunting_evaluation", `{"flag_key": "pay"}`)
 	}},
 	greeted("a protocol that is too new, and one that is too old",
-		answers(&buntingv1.GetServerResponse{Version: "9.0.0", Protocol: 7, OldestProtocol: 5}), answers(&buntingv1.GetServerResponse{Version: "0.0.1", Protocol: -1, OldestProtocol: -1}), answers(&buntingv1.GetServerResponse{})),
+		answers(&buntingv1.GetServerResponse{Version: "9.0.0", Protocol: 7, OldestProtocol: 5}), answers(&buntingv1.GetServerResponse{Version: "0.0.1", Protocol: -1, OldestProtocol: -1}), answers(&buntingv1.GetServerResponse{}),
+		answers(&buntingv1.GetServerResponse{Protocol: wire.Protocol, OldestProtocol: wire.Protocol, TokenExpiresAt: &timestamppb.Timestamp{Nanos: -1}})),
+	{"a server that does not hear its database", func(s *wordingScene) {
+		s.proxy().fails("", vast(answers(&buntingv1.GetResponse{Stale: true})))
+		s.reads("bunting_flag", `{"key": "pay"}`)
+	}},
 	{"no answer in time", func(s *wordingScene) {
 		proxy := s.proxy()
 		proxy.fails("", proxy.named(s.T, "hanging"))
