@@ -36,6 +36,7 @@ var arrows = map[string][]string{
 	"internal/token":                  {"internal/flag"},
 	"internal/flag":                   {},
 	"gen/bunting/v1":                  {"gen/pbflags/v1"},
+	"gen/pbflags":                     {},
 	"gen/pbflags/v1":                  {},
 	"gen/bunting/v1/buntingv1connect": {"gen/bunting/v1"},
 	"gen/pbflags/v1/pbflagsv1connect": {"gen/pbflags/v1"},
