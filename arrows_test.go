@@ -29,6 +29,8 @@ var arrows = map[string][]string{
 	"internal/client":                 {"internal/wire", "internal/token", "internal/flag", "gen/bunting/v1", "gen/bunting/v1/buntingv1connect", "gen/pbflags/v1", "gen/pbflags/v1/pbflagsv1connect"},
 	"internal/server":                 {"internal/evaluator", "internal/store", "internal/wire", "internal/token", "internal/flag", "gen/bunting/v1", "gen/bunting/v1/buntingv1connect", "gen/pbflags/v1", "gen/pbflags/v1/pbflagsv1connect"},
 	"internal/evaluator":              {"internal/store", "internal/client", "internal/token", "internal/flag"},
+	"internal/descriptor":             {"internal/flag", "gen/pbflags"},
+	"internal/descriptor/settest":     {"gen/pbflags"},
 	"internal/store/sqlite":           {"internal/store", "internal/token", "internal/flag"},
 	"internal/store/storetest":        {"internal/store", "internal/token", "internal/flag"},
 	"internal/store":                  {"internal/token", "internal/flag"},

@@ -1,0 +1,124 @@
+package descriptor
+
+import (
+	"cmp"
+	"strings"
+
+	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
+)
+
+// The aspects in which a flag can change, in the words of the options.
+const (
+	AspectType            = "type"
+	AspectLayer           = "layer"
+	AspectDefault         = "default"
+	AspectSupportedValues = "supported_values"
+	AspectDescription     = "description"
+	AspectOwner           = "owner"
+	AspectName            = "name" // of feature and field
+)
+
+// Difference is what a newer set has otherwise than an older one, each in the
+// order of the keys.
+type Difference struct {
+	Added   []Definition `json:"added"`
+	Removed []Definition `json:"removed"`
+	Changed []Changed    `json:"changed"`
+}
+
+// Changed is one aspect of a flag that both sets have.
+type Changed struct {
+	FlagKey flag.Key `json:"flag_key"`
+	Name    string   `json:"name"` // of the newer one: feature and field
+	Aspect  string   `json:"aspect"`
+	Before  string   `json:"before"` // values as JSON
+	After   string   `json:"after"`
+	// Breaking: programs of the older set read the flag by its type and ask for
+	// entities of its layer, and cannot know the newer ones.
+	Breaking bool `json:"breaking"`
+}
+
+// Empty reports whether the two sets declare the same.
+func (d Difference) Empty() bool { return len(d.Added)+len(d.Removed)+len(d.Changed) == 0 }
+
+// Of gives the changes of one aspect.
+func (d Difference) Of(aspect string) []Changed {
+	var of []Changed
+	for _, c := range d.Changed {
+		if c.Aspect == aspect {
+			of = append(of, c)
+		}
+	}
+	return of
+}
+
+// Breaking reports whether programs of the older set cannot live with the newer
+// one.
+func (d Difference) Breaking() bool {
+	for _, c := range d.Changed {
+		if c.Breaking {
+			return true
+		}
+	}
+	return false
+}
+
+// Compare tells what the newer set has otherwise than the older one.
+func Compare(older, newer *Set) Difference {
+	d := Difference{Added: []Definition{}, Removed: []Definition{}, Changed: []Changed{}}
+	before, after := older.definitions, newer.definitions
+	for len(before) > 0 || len(after) > 0 {
+		var order int
+		switch {
+		case len(before) == 0:
+			order = 1
+		case len(after) == 0:
+			order = -1
+		default:
+			order = cmp.Compare(before[0].Flag.Key, after[0].Flag.Key)
+		}
+		switch {
+		case order < 0:
+			d.Removed, before = append(d.Removed, before[0]), before[1:]
+		case order > 0:
+			d.Added, after = append(d.Added, after[0]), after[1:]
+		default:
+			d.Changed = append(d.Changed, changes(before[0], after[0])...)
+			before, after = before[1:], after[1:]
+		}
+	}
+	return d
+}
+
+func changes(before, after Definition) []Changed {
+	var changed []Changed
+	add := func(aspect, b, a string) {
+		if b != a {
+			changed = append(changed, Changed{
+				FlagKey: after.Flag.Key, Name: after.Title(), Aspect: aspect, Before: b, After: a,
+				Breaking: aspect == AspectType || aspect == AspectLayer,
+			})
+		}
+	}
+	b, a := before.Flag, after.Flag
+	add(AspectType, b.Type.String(), a.Type.String())
+	add(AspectLayer, b.Layer, a.Layer)
+	add(AspectDefault, b.Default.JSON(), a.Default.JSON())
+	add(AspectSupportedValues, ListValues(b.AllowedValues), ListValues(a.AllowedValues))
+	add(AspectDescription, b.Description, a.Description)
+	add(AspectOwner, b.Owner, a.Owner)
+	add(AspectName, before.Title(), after.Title())
+	return changed
+}
+
+// ListValues writes values as a JSON list; "" for none.
+func ListValues(values []flag.Value) string {
+	if len(values) == 0 {
+		return ""
+	}
+	texts := make([]string, len(values))
+	for i, v := range values {
+		texts[i] = v.JSON()
+	}
+	return "[" + strings.Join(texts, ",") + "]"
+}
