@@ -36,7 +36,7 @@ func Parse(content []byte) (*Set, error) {
 	case len(content) == 0:
 		return nil, errors.New("it is empty, but a FileDescriptorSet was expected. Build it anew, for example with: buf build -o flags.binpb")
 	case len(content) > MaxBytes:
-		return nil, tooLarge(int64(len(content)))
+		return nil, errTooLarge
 	}
 	var files descriptorpb.FileDescriptorSet
 	// Of required fields, descriptor.proto has some that only a compiler meets.
@@ -52,8 +52,7 @@ func Parse(content []byte) (*Set, error) {
 		return nil, err
 	}
 	slices.SortFunc(r.definitions, func(a, b Definition) int { return cmp.Compare(a.Flag.Key, b.Flag.Key) })
-	sum := sha256.Sum256(content)
-	set := &Set{hash: hex.EncodeToString(sum[:]), definitions: r.definitions, places: map[flag.Key]int{}}
+	set := &Set{hash: hashOf(content), definitions: r.definitions, places: map[flag.Key]int{}}
 	for i, d := range r.definitions {
 		set.keys = append(set.keys, d.Flag.Key)
 		set.places[d.Flag.Key] = i
@@ -61,8 +60,11 @@ func Parse(content []byte) (*Set, error) {
 	return set, nil
 }
 
-func tooLarge(size int64) error {
-	return fmt.Errorf("it has %d bytes, more than the %d that are allowed. Build only the files that declare flags (buf build --path …), without comments (--exclude-source-info)", size, MaxBytes)
+var errTooLarge = fmt.Errorf("it has more than the %d bytes that are allowed. Build only the files that declare flags (buf build --path …), without comments (--exclude-source-info)", MaxBytes)
+
+func hashOf(content []byte) string {
+	sum := sha256.Sum256(content)
+	return hex.EncodeToString(sum[:])
 }
 
 // looksLike names what people hand over by mistake.

@@ -236,7 +236,7 @@ func TestSetsThatNoCompilerWrites(t *testing.T) {
 		want    string // "…" stands for anything
 	}{
 		"empty":            {nil, "it is empty, but a FileDescriptorSet was expected" + anew},
-		"too large":        {make([]byte, 16<<20+1), "it has 16777217 bytes, more than the 16777216 that are allowed. Build only the files that declare flags (buf build --path …), without comments (--exclude-source-info)"},
+		"too large":        {make([]byte, 16<<20+1), "it has more than the 16777216 bytes that are allowed. Build only the files that declare flags (buf build --path …), without comments (--exclude-source-info)"},
 		"truncated":        {whole[:len(whole)-1], "it is no FileDescriptorSet, or its end is missing (…)" + anew},
 		"noise":            {[]byte("flags: none\n"), "it is no FileDescriptorSet, or its end is missing (…)" + anew},
 		"gzip":             {zipped.Bytes(), "it is no FileDescriptorSet: it is compressed with gzip (…)" + anew},
