@@ -19,7 +19,7 @@ const module = "github.com/bunting-flags/terraform-provider-bunting"
 // that may import provider or server. Tests may import what they need.
 var arrows = map[string][]string{
 	"":                                {"internal/provider"},
-	"cmd/bunting":                     {"internal/server", "internal/evaluator", "internal/store", "internal/store/sqlite", "internal/client", "internal/token", "internal/flag"},
+	"cmd/bunting":                     {"internal/server", "internal/evaluator", "internal/store", "internal/store/sqlite", "internal/client", "internal/descriptor", "internal/token", "internal/flag"},
 	"buntingtest":                     {"internal/server", "internal/evaluator", "internal/store", "internal/store/sqlite", "internal/token", "internal/flag"},
 	"tools/providerschema":            {"internal/provider"},
 	"tools/testreport":                {},

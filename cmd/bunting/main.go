@@ -72,6 +72,8 @@ func (a *app) commands() []*cobra.Command {
 		newFlagsCommand(a),
 		newAuditCommand(a),
 		newTokenCommand(a),
+		newSyncCommand(a),
+		newLintCommand(a),
 		newVersionCommand(a),
 	}
 }
@@ -89,7 +91,8 @@ func (a *app) run(ctx context.Context, args []string) int {
 else BUNTING_ENDPOINT, else http://127.0.0.1:8980.
 
 Exit codes: 0 done, 1 error, 2 wrong usage, 3 not found, 4 refused by the
-server, 5 done, but the flag is still killed by the holds of others.`,
+server, 5 done, but the flag is still killed by the holds of others, 6 what is
+compared differs.`,
 		Version:       version,
 		SilenceErrors: true,
 		SilenceUsage:  true,

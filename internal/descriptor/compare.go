@@ -15,7 +15,8 @@ const (
 	AspectSupportedValues = "supported_values"
 	AspectDescription     = "description"
 	AspectOwner           = "owner"
-	AspectName            = "name" // of feature and field
+	AspectName            = "name"   // of feature and field
+	AspectServes          = "serves" // to everybody; of a restored flag alone
 )
 
 // Difference is what a newer set has otherwise than an older one, each in the
@@ -91,28 +92,46 @@ func Compare(older, newer *Set) Difference {
 }
 
 func changes(before, after Definition) []Changed {
-	var changed []Changed
-	add := func(aspect, b, a string) {
-		if b != a {
-			changed = append(changed, Changed{
-				FlagKey: after.Flag.Key, Name: after.Title(), Aspect: aspect, Before: b, After: a,
-				Breaking: aspect == AspectType || aspect == AspectLayer,
-			})
-		}
+	changed := differences(before.Flag, after.Flag)
+	if b, a := before.Title(), after.Title(); b != a {
+		changed = append(changed, Changed{FlagKey: after.Flag.Key, Aspect: AspectName, Before: b, After: a})
 	}
-	b, a := before.Flag, after.Flag
-	add(AspectType, b.Type.String(), a.Type.String())
-	add(AspectLayer, b.Layer, a.Layer)
-	add(AspectDefault, b.Default.JSON(), a.Default.JSON())
-	add(AspectSupportedValues, ListValues(b.AllowedValues), ListValues(a.AllowedValues))
-	add(AspectDescription, b.Description, a.Description)
-	add(AspectOwner, b.Owner, a.Owner)
-	add(AspectName, before.Title(), after.Title())
+	for i := range changed {
+		changed[i].Name = after.Title()
+	}
 	return changed
 }
 
-// ListValues writes values as a JSON list; "" for none.
-func ListValues(values []flag.Value) string {
+// differences gives what two definitions of a flag have otherwise of what a set
+// says: not the value, the state and the tags, which are the operators'.
+func differences(before, after *flag.Flag) []Changed {
+	var changed []Changed
+	add := func(aspect, b, a string) {
+		if b != a {
+			breaking := aspect == AspectType || aspect == AspectLayer
+			changed = append(changed, Changed{FlagKey: after.Key, Aspect: aspect, Before: b, After: a, Breaking: breaking})
+		}
+	}
+	add(AspectType, before.Type.String(), after.Type.String())
+	add(AspectLayer, layerOf(before), layerOf(after))
+	add(AspectDefault, before.Default.JSON(), after.Default.JSON())
+	add(AspectSupportedValues, list(before.AllowedValues), list(after.AllowedValues))
+	add(AspectDescription, before.Description, after.Description)
+	add(AspectOwner, before.Owner, after.Owner)
+	return changed
+}
+
+// layerOf gives the layer of a flag; "" where entities may have no overrides,
+// however that is said.
+func layerOf(f *flag.Flag) string {
+	if !f.HasLayer() {
+		return ""
+	}
+	return f.Layer
+}
+
+// list writes values as a JSON list; "" for none.
+func list(values []flag.Value) string {
 	if len(values) == 0 {
 		return ""
 	}

@@ -44,7 +44,7 @@ func Parse(content []byte) (*Set, error) {
 		return nil, fmt.Errorf("it is no FileDescriptorSet%s (%w). Build it anew, for example with: buf build -o flags.binpb", looksLike(content), err)
 	}
 	if len(files.GetFile()) == 0 {
-		return nil, errors.New("it is a FileDescriptorSet without any file. Build it anew, for example with: buf build -o flags.binpb")
+		return nil, errors.New("it is no FileDescriptorSet, or one without any file. Build it anew, for example with: buf build -o flags.binpb")
 	}
 	r := reader{layers: layers{names: map[string]bool{}}, features: map[string]string{}, keys: map[flag.Key]Definition{}}
 	r.readFiles(unique(&r, files.GetFile()))

@@ -74,7 +74,7 @@ type Flag struct {
 	// served when it was archived: its value (Enabled) or the default (Default).
 	ArchivedState State
 
-	OwnerID string // the Terraform owner; "": none
+	OwnerID string // the Terraform owner, or a synced set; "": none
 	Changed Stamp
 }
 
@@ -299,11 +299,14 @@ func stampJSON(s Stamp) *Stamp {
 	return &s
 }
 
-// OwnerName says in words who an owner id is: "workspace \"payments\"", or a
-// configuration that has not named itself.
+// OwnerName says in words who an owner id is: "workspace \"payments\"", "the set
+// \"default\" of bunting sync", or a configuration that has not named itself.
 func OwnerName(ownerID string) string {
 	if name, ok := strings.CutPrefix(ownerID, WorkspaceOwner("")); ok {
 		return fmt.Sprintf("workspace %q", name)
+	}
+	if name, ok := strings.CutPrefix(ownerID, SyncOwner("")); ok {
+		return fmt.Sprintf("the set %q of bunting sync", name)
 	}
 	return "a Terraform configuration without a workspace name"
 }
@@ -314,9 +317,16 @@ func WorkspaceOwner(workspace string) string { return "workspace:" + workspace }
 // IsWorkspaceOwner reports whether the owner id is that of a workspace.
 func IsWorkspaceOwner(ownerID string) bool { return strings.HasPrefix(ownerID, WorkspaceOwner("")) }
 
+// SyncOwner is the owner id of a set of descriptors that bunting sync keeps in
+// the store.
+func SyncOwner(set string) string { return "sync:" + set }
+
 // ObjectOwner is the owner id of one object of a configuration that has not
 // named itself; random tells it from all others.
 func ObjectOwner(random string) string { return "object:" + random }
+
+// IsObjectOwner reports whether the owner id is that of one object.
+func IsObjectOwner(ownerID string) bool { return strings.HasPrefix(ownerID, ObjectOwner("")) }
 
 // ValidateOwnerID checks the bounds of an owner id.
 func ValidateOwnerID(ownerID string) error {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -224,7 +223,7 @@ func (s *session) mayBeOurs(ownerID string) bool {
 	if s == nil || s.workspace != "" {
 		return s.ours(ownerID)
 	}
-	return strings.HasPrefix(ownerID, flag.ObjectOwner(""))
+	return flag.IsObjectOwner(ownerID)
 }
 
 // create makes the change that creates the object, and gives its record and the

@@ -89,7 +89,7 @@ func howToAdopt(c flag.Change, have flag.Object) string {
 		return "Read it and change it, or choose another name."
 	case have.Manager() == c.OwnerID:
 		return fmt.Sprintf("It differs from what is declared here: another configuration may have the same workspace name, or create_before_destroy replaces it and changes it at once. Give one configuration a name of its own, or apply the change without replacing; else import it by the id %q.", have.Ref())
-	case have.Manager() != "" && !flag.IsWorkspaceOwner(have.Manager()) && !flag.IsWorkspaceOwner(c.OwnerID):
+	case flag.IsObjectOwner(have.Manager()) && flag.IsObjectOwner(c.OwnerID):
 		return fmt.Sprintf("If this configuration made it, in an apply that was cut off or as what create_before_destroy replaces: with the provider setting workspace both work, without it nobody can tell that it is its own. To manage it here now, import it by the id %q.", have.Ref())
 	}
 	return fmt.Sprintf("To manage it here, import it by the id %q.", have.Ref())
