@@ -178,6 +178,7 @@ func TestOwnerName(t *testing.T) {
 	t.Parallel()
 	for id, want := range map[string]string{
 		flag.WorkspaceOwner("payments"): `workspace "payments"`,
+		flag.SyncOwner("default"):       `the set "default" of bunting sync`,
 		flag.ObjectOwner("x"):           "a Terraform configuration without a workspace name",
 	} {
 		if got := flag.OwnerName(id); got != want {
