@@ -142,7 +142,7 @@ func (s *Server) compose(ctx context.Context) (*server.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return server.New(ctx, server.Options{Store: s.store, Root: evaluating, Version: s.settings.version, Log: log, Now: s.settings.now})
+	return server.New(ctx, server.Options{Store: s.store, Root: evaluating, Version: s.settings.version, Log: log, LogRequests: true, Now: s.settings.now})
 }
 
 // Stop ends the server as if its process had died: connections are cut and new

@@ -201,6 +201,10 @@ func (c *Client) told(e *Error, told *connect.Error) error {
 	case connect.CodeDeadlineExceeded, connect.CodeCanceled:
 		e.Kind, e.Message = Timeout, from+" Is the server overloaded?"
 	case connect.CodeUnimplemented:
+		if e.Reason == "ADMIN_ELSEWHERE" || e.Reason == "ADMIN_OFF" {
+			e.Kind, e.Message = Denied, from
+			break
+		}
 		e.Kind, e.Message = Incompatible, c.endpoint+" does not know this call. It is an older flag server, or another program that speaks the same protocol. Check the endpoint, and the server's version."
 	case connect.CodeInvalidArgument, connect.CodeOutOfRange, connect.CodeAlreadyExists:
 		e.Kind, e.Message = Invalid, from

@@ -132,6 +132,8 @@ func TestServersWords(t *testing.T) {
 		{fail(connect.CodeUnauthenticated, "the token has expired", &buntingv1.ErrorDetail{Reason: "TOKEN_EXPIRED", Revision: present}), Unauthenticated, "TOKEN_EXPIRED",
 			`E says: the token has expired.`},
 		{fail(connect.CodeUnavailable, "not ready", &buntingv1.ErrorDetail{Reason: "NOT_READY", Revision: present}), Unavailable, "NOT_READY", `E says: not ready. Try again later.`},
+		{fail(connect.CodeUnimplemented, "writes have an address of their own", &buntingv1.ErrorDetail{Reason: "ADMIN_ELSEWHERE", Revision: present}), Denied, "ADMIN_ELSEWHERE", `E says: writes have an address of their own.`},
+		{fail(connect.CodeUnimplemented, "writes are switched off", &buntingv1.ErrorDetail{Reason: "ADMIN_OFF", Revision: present}), Denied, "ADMIN_OFF", `E says: writes are switched off.`},
 	} {
 		s := &speaker{
 			get:    func(*buntingv1.GetRequest) (*buntingv1.GetResponse, error) { return nil, tc.err },

@@ -19,7 +19,7 @@ type Kind int
 const (
 	Config             Kind = iota + 1 // the settings cannot work: endpoint, token, timeout
 	Unauthenticated                    // the server wants a token, or does not know or no longer takes this one
-	Denied                             // the token may not do this
+	Denied                             // the token may not do this, or nobody may at this endpoint
 	Unavailable                        // no answer: refused, reset, closed, unknown host, 502, 503, 504
 	Timeout                            // no answer in time
 	Canceled                           // the caller gave up

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"hash"
 	"slices"
-	"time"
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/proto"
@@ -150,7 +149,7 @@ func (s admin) GetSnapshot(ctx context.Context, request *connect.Request[bunting
 		return err
 	}
 	// From here on there is no limit to the whole, only to silence.
-	_ = c.connection.SetReadDeadline(time.Time{})
+	defer c.endless()()
 	out := snapshotStream{stream: stream, caller: c, sum: sha256.New()}
 	start := &buntingv1.SnapshotStart{
 		Revision: wire.FromRevision(view.Revision), Kind: kind, Prefix: string(prefix),
@@ -277,6 +276,5 @@ func (o *snapshotStream) end() error {
 }
 
 func (o *snapshotStream) send(m *buntingv1.GetSnapshotResponse) error {
-	_ = o.caller.connection.SetWriteDeadline(time.Now().Add(streamWriteLimit))
-	return o.stream.Send(m)
+	return o.caller.write(func() error { return o.stream.Send(m) })
 }

@@ -37,7 +37,8 @@ type harness struct {
 	endpoint string
 	admin    string // an admin's token
 	log      *syncBuffer
-	drain    func() error // begins the drain and gives Run's error
+	drain    func() error  // begins the drain and gives Run's error
+	ended    chan struct{} // closed when Run has returned
 }
 
 // faulty is the real store, which fails, panics or waits when a test says so.
@@ -115,9 +116,10 @@ func (b *syncBuffer) String() string {
 	return b.all.String()
 }
 
-func start(tb testing.TB) *harness {
+// start starts a server; with changes its options.
+func start(tb testing.TB, with ...func(*Options)) *harness {
 	tb.Helper()
-	h := &harness{log: &syncBuffer{}}
+	h := &harness{log: &syncBuffer{}, ended: make(chan struct{})}
 	memory, err := sqlite.OpenMemory(tb.Context(), sqlite.Options{Environment: "test"})
 	if err != nil {
 		tb.Fatal(err)
@@ -128,7 +130,11 @@ func start(tb testing.TB) *harness {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	if h.server, err = New(tb.Context(), Options{Store: h.store, Root: evaluating, Version: "1.2.3", Log: log}); err != nil {
+	options := Options{Store: h.store, Root: evaluating, Version: "1.2.3", Log: log}
+	for _, change := range with {
+		change(&options)
+	}
+	if h.server, err = New(tb.Context(), options); err != nil {
 		tb.Fatal(err)
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -138,7 +144,10 @@ func start(tb testing.TB) *harness {
 	h.endpoint = "http://" + listener.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- h.server.Run(ctx, listener) }()
+	go func() {
+		defer close(h.ended)
+		ended <- h.server.Run(ctx, listener)
+	}()
 	h.drain = sync.OnceValue(func() error {
 		cancel()
 		return <-ended

@@ -19,6 +19,7 @@ type procedure struct {
 	scope     token.Scope
 	bodyBytes int           // the message, decompressed
 	limit     time.Duration // from the first byte to the last; 0: a stream
+	side      side          // where it is answered
 }
 
 // Bounds of the calls.
@@ -41,23 +42,23 @@ const (
 
 // procedures names every procedure there is. What is not here is not served.
 var procedures = map[string]procedure{
-	pbflagsv1connect.FlagEvaluatorServiceEvaluateProcedure:       {token.Evaluate, smallBody, callLimit},
-	pbflagsv1connect.FlagEvaluatorServiceBulkEvaluateProcedure:   {token.Evaluate, namesBody, callLimit},
-	pbflagsv1connect.FlagEvaluatorServiceHealthProcedure:         {token.Evaluate, smallBody, callLimit},
-	pbflagsv1connect.FlagEvaluatorServiceGetFlagStateProcedure:   {token.Evaluate, smallBody, callLimit},
-	pbflagsv1connect.FlagEvaluatorServiceGetKilledFlagsProcedure: {token.Evaluate, smallBody, callLimit},
-	pbflagsv1connect.FlagEvaluatorServiceGetOverridesProcedure:   {token.Evaluate, namesBody, callLimit},
+	pbflagsv1connect.FlagEvaluatorServiceEvaluateProcedure:       {token.Evaluate, smallBody, callLimit, publicSide},
+	pbflagsv1connect.FlagEvaluatorServiceBulkEvaluateProcedure:   {token.Evaluate, namesBody, callLimit, publicSide},
+	pbflagsv1connect.FlagEvaluatorServiceHealthProcedure:         {token.Evaluate, smallBody, callLimit, publicSide},
+	pbflagsv1connect.FlagEvaluatorServiceGetFlagStateProcedure:   {token.Evaluate, smallBody, callLimit, publicSide},
+	pbflagsv1connect.FlagEvaluatorServiceGetKilledFlagsProcedure: {token.Evaluate, smallBody, callLimit, publicSide},
+	pbflagsv1connect.FlagEvaluatorServiceGetOverridesProcedure:   {token.Evaluate, namesBody, callLimit, publicSide},
 
-	buntingv1connect.FlagAdminServiceGetServerProcedure:    {token.Evaluate, smallBody, callLimit},
-	buntingv1connect.FlagAdminServiceGetSnapshotProcedure:  {token.Read, smallBody, 0},
-	buntingv1connect.FlagAdminServiceGetProcedure:          {token.Read, namesBody, callLimit},
-	buntingv1connect.FlagAdminServiceApplyProcedure:        {token.Read, applyBody, applyLimit}, // what a change needs, it is asked itself
-	buntingv1connect.FlagAdminServiceWatchChangesProcedure: {token.Read, smallBody, 0},
-	buntingv1connect.FlagAdminServiceGetAuditLogProcedure:  {token.Read, smallBody, callLimit},
-	buntingv1connect.FlagAdminServiceCreateTokenProcedure:  {token.Admin, smallBody, callLimit},
-	buntingv1connect.FlagAdminServiceListTokensProcedure:   {token.Admin, smallBody, callLimit},
-	buntingv1connect.FlagAdminServiceRevokeTokenProcedure:  {token.Admin, smallBody, callLimit},
-	buntingv1connect.FlagAdminServiceResyncProcedure:       {token.Admin, smallBody, callLimit},
+	buntingv1connect.FlagAdminServiceGetServerProcedure:    {token.Evaluate, smallBody, callLimit, publicSide},
+	buntingv1connect.FlagAdminServiceGetSnapshotProcedure:  {token.Read, smallBody, 0, publicSide},
+	buntingv1connect.FlagAdminServiceGetProcedure:          {token.Read, namesBody, callLimit, publicSide},
+	buntingv1connect.FlagAdminServiceApplyProcedure:        {token.Read, applyBody, applyLimit, adminSide}, // what a change needs, it is asked itself
+	buntingv1connect.FlagAdminServiceWatchChangesProcedure: {token.Read, smallBody, 0, publicSide},
+	buntingv1connect.FlagAdminServiceGetAuditLogProcedure:  {token.Read, smallBody, callLimit, adminSide},
+	buntingv1connect.FlagAdminServiceCreateTokenProcedure:  {token.Admin, smallBody, callLimit, adminSide},
+	buntingv1connect.FlagAdminServiceListTokensProcedure:   {token.Admin, smallBody, callLimit, adminSide},
+	buntingv1connect.FlagAdminServiceRevokeTokenProcedure:  {token.Admin, smallBody, callLimit, adminSide},
+	buntingv1connect.FlagAdminServiceResyncProcedure:       {token.Admin, smallBody, callLimit, adminSide},
 }
 
 // caller goes through a call's context: who asks, and the connection's deadlines.
@@ -89,11 +90,13 @@ func (s *Server) call(w http.ResponseWriter, r *http.Request, p procedure) {
 	formIsJSON(r)
 	w.Header().Set("Cache-Control", "no-store") // what a proxy on the way remembers would be stale
 
-	var err error
-	var t token.Token
-	if t, err = s.tokens.authenticate(r.Header, s.now()); err == nil {
+	t, err := s.authenticate(r.Header, p.scope)
+	if err == nil {
 		c.Actor, c.hash, c.id, c.ends = t.Actor(), t.Hash, t.ID, t.ExpiresAt
 		recordOf(r.Context()).actor = c.Name
+		err = s.answered(r.Context(), p.side)
+	}
+	if err == nil {
 		err = allowed(c.Require(p.scope))
 	}
 	if err == nil && r.ContentLength > int64(p.bodyBytes) {
@@ -116,6 +119,18 @@ func (s *Server) call(w http.ResponseWriter, r *http.Request, p procedure) {
 	s.rpc.ServeHTTP(w, r.WithContext(ctx))
 }
 
+// anonymous is who asks without a token, where that is allowed.
+var anonymous = token.Token{Name: "anonymous", Scopes: []token.Scope{token.Evaluate}}
+
+// authenticate finds the caller. Without a token, which is no wrong one, it is
+// anonymous where that is allowed and enough.
+func (s *Server) authenticate(header http.Header, scope token.Scope) (token.Token, error) {
+	if s.anonymous && scope == token.Evaluate && len(header.Values("Authorization")) == 0 {
+		return anonymous, nil
+	}
+	return s.tokens.authenticate(header, s.now())
+}
+
 // within gives the request on the connection so long, and the grace. The
 // deadlines of the request before are gone with that. Every request needs it: the
 // server reads what is left of a body before it answers, so one that never comes
@@ -125,6 +140,27 @@ func within(connection *http.ResponseController, limit time.Duration) {
 	deadline := time.Now().Add(limit + deadlineGrace)
 	_ = connection.SetReadDeadline(deadline)
 	_ = connection.SetWriteDeadline(deadline)
+}
+
+// endless takes the limits off the connection for a stream, which may be silent
+// for as long as it likes: over HTTP/2 a deadline that has passed resets a stream
+// even when nothing waits to be written. What ends the stream is written within a
+// limit again, which end sets.
+func (c *caller) endless() (end func()) {
+	_ = c.connection.SetReadDeadline(time.Time{})
+	_ = c.connection.SetWriteDeadline(time.Time{})
+	return func() { _ = c.connection.SetWriteDeadline(time.Now().Add(streamWriteLimit)) }
+}
+
+// write sends a message of a stream; a reader that does not take it in time is
+// cut off.
+func (c *caller) write(send func() error) error {
+	_ = c.connection.SetWriteDeadline(time.Now().Add(streamWriteLimit))
+	err := send()
+	if err == nil {
+		_ = c.connection.SetWriteDeadline(time.Time{})
+	}
+	return err
 }
 
 // formIsJSON takes the body of `curl -d` for what its sender means. Nothing is

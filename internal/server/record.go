@@ -68,13 +68,20 @@ func (s *Server) recorded(w http.ResponseWriter, r *http.Request, handle http.Ha
 	handle(answer, r.WithContext(context.WithValue(r.Context(), recordKey{}, rec)))
 }
 
-// writeLine logs one request. Health questions come every second and tell nothing.
+// slowRequest is how long a request takes that is worth a line.
+const slowRequest = time.Second
+
+// writeLine logs one request. Health questions come every second and tell
+// nothing. Evaluations and reads come by the thousand: unless each is asked for,
+// only those are told that failed or took long; the admin side is told always.
 func (s *Server) writeLine(r *http.Request, rec *record, status int, took time.Duration) {
 	level := slog.LevelInfo
 	switch {
 	case status >= http.StatusInternalServerError && status != http.StatusServiceUnavailable || rec.code == connect.CodeInternal.String():
 		level = slog.LevelError
 	case r.URL.Path == "/healthz" || r.URL.Path == "/readyz":
+		level = slog.LevelDebug
+	case !s.logRequests && status < http.StatusBadRequest && rec.code == "" && took < slowRequest && procedures[r.URL.Path].side == publicSide:
 		level = slog.LevelDebug
 	}
 	if status == 0 {

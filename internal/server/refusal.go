@@ -28,6 +28,8 @@ const (
 	reasonPrefixDenied    = "PREFIX_DENIED"
 	reasonRequestIDReused = "REQUEST_ID_REUSED"
 	reasonNotReady        = "NOT_READY"
+	reasonAdminElsewhere  = "ADMIN_ELSEWHERE"
+	reasonAdminOff        = "ADMIN_OFF"
 )
 
 // refusal makes an error of a call, for people and, by its reason, for programs.

@@ -44,6 +44,11 @@ type Options struct {
 	Version string           // of the program, for the handshake
 	Log     *slog.Logger     // nil: nothing is logged
 	Now     func() time.Time // what time it is, for tokens and stamps; nil: the system's clock
+
+	Anonymous     bool         // callers without a token have the scope evaluate
+	AdminListener net.Listener // an own one of the admin side, which Run closes; nil: it is answered beside the rest
+	AdminOff      bool         // the admin side is not answered at all
+	LogRequests   bool         // each at INFO; else those that went well and fast at DEBUG
 }
 
 // Server is an http.Handler of everything that a flag server answers.
@@ -55,6 +60,11 @@ type Server struct {
 	version   string
 	log       *slog.Logger
 	now       func() time.Time
+
+	anonymous     bool
+	adminListener net.Listener
+	adminOff      bool
+	logRequests   bool
 
 	web    *http.Server
 	tokens *credentials
@@ -69,6 +79,7 @@ type Server struct {
 func New(ctx context.Context, options Options) (*Server, error) {
 	s := &Server{
 		store: options.Store, root: options.Root, evaluator: options.Root.Evaluator, id: options.ID, version: options.Version, log: options.Log, now: options.Now,
+		anonymous: options.Anonymous, adminListener: options.AdminListener, adminOff: options.AdminOff, logRequests: options.LogRequests,
 		tokens: newCredentials(), draining: make(chan struct{}), drainLimit: DrainLimit,
 	}
 	if s.log == nil {
@@ -141,7 +152,7 @@ func (s *Server) network() *http.Server {
 	}
 }
 
-// Run serves on the listener, which it closes, and runs the evaluator, until the
+// Run serves on the listener and that of the admin side, which it closes, and runs the evaluator, until the
 // context ends; then it drains: not ready any more, streams end, requests under
 // way are answered within DrainLimit, and those that are not are cut off. The
 // error is that of a listener which failed. It is called once.
@@ -152,13 +163,24 @@ func (s *Server) Run(ctx context.Context, listener net.Listener) error {
 	background.Go(func() { s.root.Run(beyond) })
 	defer background.Wait()
 	defer end()
-	s.web.BaseContext = func(net.Listener) context.Context { return beyond }
+	s.web.BaseContext = func(l net.Listener) context.Context { return s.beside(beyond, l) }
 
-	ended := make(chan error, 1)
-	go func() { ended <- s.web.Serve(listener) }()
+	listeners := []net.Listener{listener}
+	if s.adminListener != nil {
+		listeners = append(listeners, s.adminListener)
+	}
+	ended := make(chan error, len(listeners))
+	var serving sync.WaitGroup
+	for _, l := range listeners {
+		serving.Go(func() {
+			ended <- fmt.Errorf("serve on %s: %w", l.Addr(), s.web.Serve(l))
+		})
+	}
 	select {
 	case err := <-ended:
-		return fmt.Errorf("serve on %s: %w", listener.Addr(), err)
+		s.Cut()
+		serving.Wait()
+		return err
 	case <-ctx.Done():
 	}
 	s.log.InfoContext(ctx, "draining", "limit", s.drainLimit.String())
@@ -169,13 +191,16 @@ func (s *Server) Run(ctx context.Context, listener net.Listener) error {
 		s.log.WarnContext(ctx, "requests that were not answered in time are cut off", "error", err.Error())
 		s.Cut()
 	}
-	if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve on %s: %w", listener.Addr(), err)
+	serving.Wait()
+	for range listeners {
+		if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
 	}
 	return nil
 }
 
-// Cut closes the listener and every connection at once. Run returns.
+// Cut closes the listeners and every connection at once. Run returns.
 func (s *Server) Cut() { _ = s.web.Close() } // the connections are given up as it is
 
 // readyz answers 200 only while questions are answered. A silent store does not

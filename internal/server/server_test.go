@@ -192,6 +192,32 @@ func TestTheRequestLog(t *testing.T) {
 	}
 }
 
+// Evaluations come by the thousand: they are told only when that is asked for, or
+// when something was wrong with them.
+func TestWhichRequestsAreTold(t *testing.T) {
+	t.Parallel()
+	for name, all := range map[string]bool{"those worth it": false, "all": true} {
+		h := start(t, func(o *Options) { o.LogRequests = all })
+		h.apply(t, flag.Put(boolean("pay")))
+		ask := func(path, secret string) {
+			raw(t, http.MethodPost, h.endpoint+path, `{"flagId":"pay"}`, "Authorization", "Bearer "+secret, "X-Request-ID", "id"+nameOf(path)+secret[:1])
+		}
+		ask(evaluatePath, h.admin)
+		ask(evaluatePath, "unknown")
+		ask(buntingv1connect.FlagAdminServiceListTokensProcedure, h.admin)
+		levels := map[string]any{}
+		for _, line := range requestLines(t, h) {
+			levels[line["request_id"].(string)] = line["level"]
+		}
+		quiet := map[bool]string{true: "INFO", false: "DEBUG"}[all]
+		for id, want := range map[string]string{"idEvaluateb": quiet, "idEvaluateu": "INFO", "idListTokensb": "INFO"} {
+			if levels[id] != want {
+				t.Errorf("%s: %s is told at %v, want %s", name, id, levels[id], want)
+			}
+		}
+	}
+}
+
 func requestLines(t *testing.T, h *harness) (lines []map[string]any) {
 	t.Helper()
 	for line := range strings.Lines(h.log.String()) {

@@ -27,10 +27,9 @@ const (
 // who falls out of it is told to read a snapshot.
 func (s admin) WatchChanges(ctx context.Context, request *connect.Request[buntingv1.WatchChangesRequest], stream *connect.ServerStream[buntingv1.WatchChangesResponse]) error {
 	c := callerOf(ctx)
-	_ = c.connection.SetReadDeadline(time.Time{})
+	defer c.endless()()
 	send := func(m *buntingv1.WatchChangesResponse) error {
-		_ = c.connection.SetWriteDeadline(time.Now().Add(streamWriteLimit))
-		return stream.Send(m)
+		return c.write(func() error { return stream.Send(m) })
 	}
 
 	at := wire.ToRevision(request.Msg.GetSince())

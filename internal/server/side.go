@@ -1,0 +1,47 @@
+package server
+
+import (
+	"context"
+	"net"
+
+	"connectrpc.com/connect"
+)
+
+// side is where a call is answered. The public side is what applications, proxies
+// and readers ask; the admin side are writes, the audit log and tokens, which an
+// address of its own can keep away from them.
+type side bool
+
+const (
+	publicSide side = false
+	adminSide  side = true
+)
+
+type adminSideKey struct{}
+
+// beside gives the context of the requests that come to a listener.
+func (s *Server) beside(ctx context.Context, listener net.Listener) context.Context {
+	if listener == s.adminListener {
+		return context.WithValue(ctx, adminSideKey{}, true)
+	}
+	return ctx
+}
+
+// administers reports whether the admin side is answered where the request came
+// to. An address of its own answers the public side too, so that Terraform and
+// the operator's commands, which need both, have one endpoint.
+func (s *Server) administers(ctx context.Context) bool {
+	return !s.adminOff && (s.adminListener == nil || ctx.Value(adminSideKey{}) != nil)
+}
+
+// answered gives nil when calls of the side are answered where the request came
+// to, else an error that says so, but not the address where they are.
+func (s *Server) answered(ctx context.Context, where side) error {
+	switch {
+	case where == publicSide || s.administers(ctx):
+		return nil
+	case s.adminOff:
+		return refusal(connect.CodeUnimplemented, reasonAdminOff, "writes, the audit log and tokens are switched off on this server (its setting admin is off). Ask another server of this environment", "")
+	}
+	return refusal(connect.CodeUnimplemented, reasonAdminElsewhere, "writes, the audit log and tokens have an address of their own on this server (its setting admin_listen). Ask its operator for it, and use it as the endpoint", "")
+}
