@@ -60,6 +60,7 @@ type app struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	env            func(name string) string // "" for a variable that is not set
+	environ        func() []string          // all variables, as name=value; nil: there are none
 }
 
 // commands names every command, in the order of the help.
@@ -168,6 +169,6 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// The first signal asks; a second one ends the process at once.
 	context.AfterFunc(ctx, stop)
-	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, env: os.Getenv}
+	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, env: os.Getenv, environ: os.Environ}
 	os.Exit(a.run(ctx, os.Args[1:]))
 }

@@ -9,13 +9,15 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/bunting-flags/terraform-provider-bunting/internal/configuration"
 )
 
 // Where a server stands and its admin token lies when nothing is said.
 const (
-	defaultListen    = "127.0.0.1:8980"
+	defaultListen    = configuration.DefaultListen
 	defaultEndpoint  = "http://" + defaultListen
-	defaultTokenFile = "bunting.token"
+	defaultTokenFile = configuration.DefaultTokenFile
 )
 
 // maxTokenFileBytes bounds what is read as a token file: a token and a newline,
