@@ -48,6 +48,7 @@ way are answered; a second signal ends it at once.`,
 	groups := addSettings(c)
 	c.Flags().StringVar(&file, configuration.FileFlag, "", "YAML file with settings")
 	c.Flags().BoolVar(&printConfig, "print-config", false, "print the settings in force and where each comes from, and end")
+	c.SetFlagErrorFunc(suggestSetting)
 	showGroups(c, groups)
 	return c
 }

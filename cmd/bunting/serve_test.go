@@ -361,7 +361,7 @@ func TestServeRefuses(t *testing.T) {
 		"a folder that is not":      {[]string{"--database", "sqlite:" + filepath.Join(folder, "no", "flags.db")}, exitError, "does not exist"},
 		"another kind of database":  {[]string{"--database", "mysql://x"}, exitUsage, "Write sqlite:PATH, like sqlite:bunting.db, or memory:"},
 		"no path":                   {[]string{"--database", "sqlite:"}, exitUsage, "Write sqlite:PATH"},
-		"a flag that is none":       {[]string{"--upstrem", "x"}, exitUsage, "unknown flag: --upstrem"},
+		"a flag that is none":       {[]string{"--upstrem", "x"}, exitUsage, "unknown flag: --upstrem. Did you mean --upstream?"},
 		"an argument":               {[]string{"now"}, exitUsage, "unknown command \"now\""},
 		"a token nowhere":           {[]string{"--token-file", filepath.Join(folder, "no", "token"), "--database", "memory:"}, exitError, "write the admin's token"},
 		"a ready file with content": {[]string{"--ready-file", garbage}, exitUsage, "a file that is there and is no ready file"},

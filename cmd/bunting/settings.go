@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -42,7 +43,9 @@ func addSettings(c *cobra.Command) []group {
 	var groups []group
 	for _, s := range configuration.Table() {
 		if len(groups) == 0 || groups[len(groups)-1].title != s.Group {
-			groups = append(groups, group{s.Group, pflag.NewFlagSet(s.Group, pflag.ContinueOnError)})
+			flags := pflag.NewFlagSet(s.Group, pflag.ContinueOnError)
+			flags.SortFlags = false // the table's order is for people
+			groups = append(groups, group{s.Group, flags})
 		}
 		f := groups[len(groups)-1].flags.VarPF(&settingFlag{s, s.Default}, s.Flag(), "", s.Help)
 		if s.IsBool() {
@@ -70,6 +73,15 @@ func showGroups(c *cobra.Command, groups []group) {
 		_, err := io.WriteString(c.OutOrStdout(), text.String())
 		return err
 	})
+}
+
+// suggestSetting adds to the error of a flag that does not exist the one that was
+// probably meant.
+func suggestSetting(_ *cobra.Command, err error) error {
+	if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok {
+		return fmt.Errorf("%w%s", err, configuration.NearestFlag(unknown.GetSpecifiedName()))
+	}
+	return err
 }
 
 // settings reads what is in force: the command line over the environment over

@@ -23,3 +23,13 @@ func didYouMean(name string, names []string) string {
 	}
 	return fmt.Sprintf(". Did you mean %s?", best)
 }
+
+// NearestFlag suggests, as the end of a sentence, the flag that was meant by one
+// that does not exist, written without its dashes; "" where none is near.
+func NearestFlag(name string) string {
+	flags := make([]string, len(table))
+	for i, s := range table {
+		flags[i] = "--" + s.Flag()
+	}
+	return didYouMean("--"+name, flags)
+}
