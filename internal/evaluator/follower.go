@@ -1,6 +1,7 @@
 package evaluator
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,10 +19,9 @@ import (
 const (
 	// A stream that says nothing for longer has died: heartbeats come each second.
 	streamSilence = 2 * HeartbeatInterval
-	// How often the upstream is asked where its stream does not get through, and for
-	// how long before the stream is tried again.
-	pollInterval = HeartbeatInterval
-	pollingTime  = 30 * time.Second
+	// How long the upstream is polled where its stream does not get through, before
+	// the stream is tried again.
+	pollingTime = 30 * time.Second
 	// The longest pause between two attempts to reach an upstream. An outage's end
 	// is to be noticed soon, and one question in so long is no burden.
 	longestPause = 5 * time.Second
@@ -35,6 +35,9 @@ type FollowerOptions struct {
 
 	// ID is the id of this server, by which it finds itself in a chain of upstreams.
 	ID string
+	// Poll is how often the upstream is asked where its stream does not get through.
+	// 0: HeartbeatInterval.
+	Poll time.Duration
 }
 
 // Follower is an Evaluator of another flag server's definitions: fed by its change
@@ -44,8 +47,9 @@ type Follower struct {
 
 	upstream *client.Client
 	id       string
-	want     string // the environment; "" until one is known
-	greeted  bool   // the upstream that answers is known to be the right one
+	interval time.Duration // between two polls
+	want     string        // the environment; "" until one is known
+	greeted  bool          // the upstream that answers is known to be the right one
 
 	chain atomic.Pointer[[]string]
 }
@@ -55,7 +59,7 @@ type Follower struct {
 // goes on trying. What will not mend by itself (an unknown token, one that may not
 // read everything, another environment, a loop) is an error.
 func NewFollower(ctx context.Context, upstream *client.Client, options FollowerOptions) (*Follower, error) {
-	f := &Follower{Evaluator: newEvaluator(options.Options), upstream: upstream, id: options.ID, want: options.Environment}
+	f := &Follower{Evaluator: newEvaluator(options.Options), upstream: upstream, id: options.ID, interval: cmp.Or(options.Poll, HeartbeatInterval), want: options.Environment}
 	if options.Known != nil && f.want == "" {
 		f.want = options.Known.Environment
 	}
@@ -134,7 +138,7 @@ func (f *Follower) Run(ctx context.Context) {
 // keepPolling stands in for a stream that does not get through, though questions
 // are answered: something on the way holds it back.
 func (f *Follower) keepPolling(ctx context.Context) {
-	for end := time.Now().Add(pollingTime); time.Now().Before(end) && sleep(ctx, pollInterval); {
+	for end := time.Now().Add(pollingTime); time.Now().Before(end) && sleep(ctx, f.interval); {
 		if f.poll(ctx) != nil {
 			return
 		}
