@@ -19,7 +19,7 @@ const module = "github.com/bunting-flags/terraform-provider-bunting"
 // that may import provider or server. Tests may import what they need.
 var arrows = map[string][]string{
 	"":                                {"internal/provider"},
-	"cmd/bunting":                     {"internal/server", "internal/configuration", "internal/evaluator", "internal/store", "internal/store/sqlite", "internal/client", "internal/descriptor", "internal/token", "internal/flag"},
+	"cmd/bunting":                     {"internal/server", "internal/configuration", "internal/telemetry", "internal/evaluator", "internal/store", "internal/store/sqlite", "internal/client", "internal/descriptor", "internal/token", "internal/flag"},
 	"buntingtest":                     {"internal/server", "internal/evaluator", "internal/store", "internal/store/sqlite", "internal/token", "internal/flag"},
 	"tools/providerschema":            {"internal/provider"},
 	"tools/testreport":                {},
@@ -27,7 +27,8 @@ var arrows = map[string][]string{
 	"bench/nothing":                   {"internal/provider"},
 	"internal/provider":               {"internal/client", "internal/flag"},
 	"internal/client":                 {"internal/wire", "internal/token", "internal/flag", "gen/bunting/v1", "gen/bunting/v1/buntingv1connect", "gen/pbflags/v1", "gen/pbflags/v1/pbflagsv1connect"},
-	"internal/server":                 {"internal/evaluator", "internal/store", "internal/wire", "internal/token", "internal/flag", "gen/bunting/v1", "gen/bunting/v1/buntingv1connect", "gen/pbflags/v1", "gen/pbflags/v1/pbflagsv1connect"},
+	"internal/telemetry":              {"internal/store", "internal/token", "internal/flag", "gen/bunting/v1", "gen/bunting/v1/buntingv1connect", "gen/pbflags/v1", "gen/pbflags/v1/pbflagsv1connect"},
+	"internal/server":                 {"internal/telemetry", "internal/evaluator", "internal/client", "internal/store", "internal/wire", "internal/token", "internal/flag", "gen/bunting/v1", "gen/bunting/v1/buntingv1connect", "gen/pbflags/v1", "gen/pbflags/v1/pbflagsv1connect"},
 	"internal/configuration":          {"internal/client"},
 	"internal/evaluator":              {"internal/store", "internal/client", "internal/token", "internal/flag"},
 	"internal/descriptor":             {"internal/flag", "gen/pbflags"},
@@ -67,7 +68,7 @@ func TestArrowsPointDown(t *testing.T) {
 func TestThePluginLinksNoServer(t *testing.T) {
 	t.Parallel()
 	for _, p := range list(t, "-deps", ".") {
-		for _, banned := range []string{module + "/internal/server", module + "/internal/store", module + "/internal/evaluator", "modernc.org/sqlite", "github.com/jackc/pgx", "github.com/lib/pq", "database/sql"} {
+		for _, banned := range []string{module + "/internal/server", module + "/internal/store", module + "/internal/evaluator", "modernc.org/sqlite", "github.com/jackc/pgx", "github.com/lib/pq", "database/sql", module + "/internal/telemetry", "github.com/prometheus", "go.opentelemetry.io/otel/sdk", "go.opentelemetry.io/otel/exporters"} {
 			if p.ImportPath == banned || strings.HasPrefix(p.ImportPath, banned+"/") {
 				t.Errorf("the plugin links %s", p.ImportPath)
 			}

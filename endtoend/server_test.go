@@ -25,6 +25,7 @@ type server struct {
 	endpoint string
 	token    string // the admin token of the first start
 	args     []string
+	env      []string // NAME=value, beside PATH and HOME
 
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when the process has ended
@@ -33,7 +34,13 @@ type server struct {
 // startServer starts a server on a free port with a database in a folder of its own. It ends with the test.
 func startServer(t *testing.T, args ...string) *server {
 	t.Helper()
-	s := &server{dir: t.TempDir(), args: args}
+	return startServerWith(t, nil, args...)
+}
+
+// startServerWith starts a server with variables of the environment, NAME=value.
+func startServerWith(t *testing.T, env []string, args ...string) *server {
+	t.Helper()
+	s := &server{dir: t.TempDir(), args: args, env: env}
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("the server's log:\n%s", s.log(t))
@@ -59,7 +66,7 @@ func (s *server) start(t *testing.T) {
 
 	s.cmd = exec.Command(program(t, "bunting"), append([]string{"serve", "--listen", "127.0.0.1:0", "--ready-file", ready}, s.args...)...)
 	s.cmd.Dir, s.cmd.Stdout, s.cmd.Stderr = s.dir, log, log
-	s.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir}
+	s.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir}, s.env...)
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/bunting-flags/terraform-provider-bunting/internal/evaluator"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/server"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/store"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/telemetry"
 )
 
 func newServeCommand(a *app) *cobra.Command {
@@ -54,7 +55,7 @@ way are answered; a second signal ends it at once.`,
 }
 
 // awaited are settings that nothing follows yet.
-var awaited = []string{"upstream", "descriptors", "data", "environment_color", "metrics_flag_labels"}
+var awaited = []string{"upstream", "descriptors", "data", "environment_color"}
 
 // serve runs a server until the context ends and it has drained.
 func (a *app) serve(ctx context.Context, settings *configuration.Settings) (err error) {
@@ -64,6 +65,12 @@ func (a *app) serve(ctx context.Context, settings *configuration.Settings) (err 
 		}
 	}
 	log := slog.New(slog.NewJSONHandler(a.stderr, &slog.HandlerOptions{Level: settings.LogLevel}))
+	tracing, err := telemetry.NewTracing(ctx, version, log, a.env)
+	if err != nil {
+		return &exit{exitUsage, err}
+	}
+	defer tracing.Close(ctx)
+	tells := telemetry.New(telemetry.Options{Version: version, Tracing: tracing, ByFlag: settings.MetricsFlagLabels})
 
 	// The ports come first: where one is taken, by this very server perhaps, no
 	// file is made or touched.
@@ -82,11 +89,12 @@ func (a *app) serve(ctx context.Context, settings *configuration.Settings) (err 
 		return err
 	}
 	defer func() { err = errors.Join(err, definitions.Close()) }()
+	definitions = tells.Store(definitions)
 	adminToken, err := bootstrap(ctx, definitions, settings.TokenFile, time.Now())
 	if err != nil {
 		return err
 	}
-	web, err := newServer(ctx, settings, definitions, at, log)
+	web, err := newServer(ctx, settings, definitions, tells, at, log)
 	if err != nil {
 		return err
 	}
@@ -114,13 +122,13 @@ func (a *app) serve(ctx context.Context, settings *configuration.Settings) (err 
 }
 
 // newServer puts a root of the store at the listeners.
-func newServer(ctx context.Context, settings *configuration.Settings, definitions store.Store, at listeners, log *slog.Logger) (*server.Server, error) {
+func newServer(ctx context.Context, settings *configuration.Settings, definitions store.Store, tells *telemetry.Telemetry, at listeners, log *slog.Logger) (*server.Server, error) {
 	root, err := evaluator.NewRoot(ctx, definitions, evaluator.Options{Log: log, StaleAfter: settings.StaleAfter})
 	if err != nil {
 		return nil, err
 	}
 	return server.New(ctx, server.Options{
-		Store: definitions, Root: root, Version: version, Log: log,
+		Store: definitions, Root: root, Version: version, Log: log, Telemetry: tells,
 		Anonymous: settings.Anonymous, AdminListener: at.admin, AdminOff: !settings.Admin, LogRequests: settings.LogRequests,
 	})
 }

@@ -57,6 +57,9 @@ type Options struct {
 	// Transport carries the requests; nil: one of the client's own, with a pool
 	// of connections that Close empties.
 	Transport http.RoundTripper
+	// Around is given what carries the requests and gives what is used instead, so
+	// that each one can be observed; nil: nothing is put around it.
+	Around func(http.RoundTripper) http.RoundTripper
 }
 
 // Client asks one server as one caller. It may be used by many goroutines at
@@ -119,6 +122,9 @@ func New(o Options) (*Client, error) {
 			}
 		}
 		road = c.own
+	}
+	if o.Around != nil {
+		road = o.Around(road)
 	}
 	t := &transport{road: road, userAgent: o.UserAgent, token: o.Token, count: func() *counters { return c.totals }}
 	options := connect.WithClientOptions(connect.WithReadMaxBytes(maxAnswerBytes))

@@ -84,8 +84,9 @@ func (f *fetcher) close() {
 	f.wait()
 }
 
-// fetch asks the service, when its turn comes and unless it is spared.
-func (f *fetcher) fetch(op string, ask func(context.Context) error) error {
+// fetch asks the service, when its turn comes and unless it is spared. Of the
+// context counts what it carries.
+func (f *fetcher) fetch(ctx context.Context, op string, ask func(context.Context) error) error {
 	select {
 	case f.slots <- struct{}{}:
 		defer func() { <-f.slots }()
@@ -96,14 +97,15 @@ func (f *fetcher) fetch(op string, ask func(context.Context) error) error {
 		e.Op = op
 		return e
 	}
-	return f.attempt(op, ask)
+	return f.attempt(ctx, op, ask)
 }
 
 // attempt asks the service within the time of one fetch, and learns from how that
 // ends.
-func (f *fetcher) attempt(op string, ask func(context.Context) error) (err error) {
-	ctx, done := context.WithTimeout(f.life, f.policy.FetchTimeout)
+func (f *fetcher) attempt(ctx context.Context, op string, ask func(context.Context) error) (err error) {
+	ctx, done := context.WithTimeout(context.WithoutCancel(ctx), f.policy.FetchTimeout)
 	defer done()
+	defer context.AfterFunc(f.life, done)() //nolint:contextcheck // Close ends every fetch.
 	before := f.contact.begin()
 	defer func() {
 		if found := recover(); found != nil {

@@ -33,13 +33,17 @@ type killPoller struct {
 
 	present atomic.Pointer[killSet] // nil until the first poll ended
 	first   chan struct{}           // closed when it did
+
+	hits, misses atomic.Int64
 }
 
 // known gives the kill set, and waits for the first one. The error is the context's.
 func (p *killPoller) known(ctx context.Context) (*killSet, error) {
 	if s := p.present.Load(); s != nil {
+		p.hits.Add(1)
 		return s, nil
 	}
+	p.misses.Add(1)
 	select {
 	case <-p.first:
 		return p.present.Load(), nil
@@ -60,7 +64,7 @@ func (p *killPoller) run() {
 func (p *killPoller) poll() {
 	asked := time.Now()
 	var set *killSet
-	err := p.fetcher.attempt(opKills, func(ctx context.Context) (err error) {
+	err := p.fetcher.attempt(p.fetcher.life, opKills, func(ctx context.Context) (err error) {
 		set, err = p.fetcher.client.askKills(ctx)
 		return err
 	})

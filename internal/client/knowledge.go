@@ -40,6 +40,7 @@ type knowledge[K comparable, V any] struct {
 	weigh func(V) int
 
 	mu       sync.Mutex
+	counts   TierCounts
 	fresh    *lru[K, *fact[V]]
 	last     *lru[K, *fact[V]]
 	failed   *lru[K, failure]
@@ -55,17 +56,20 @@ func newKnowledge[K comparable, V any](f *fetcher, ttl time.Duration, capacity i
 }
 
 // look gives what is fresh, or what was last known and why it cannot be had
-// fresh, or the fetch to wait for (settle).
-func (k *knowledge[K, V]) look(key K) (known *fact[V], under *pursuit[V], err error) {
+// fresh, or the fetch to wait for (settle). What the caller's context carries goes
+// along with a fetch that begins; its end does not end it.
+func (k *knowledge[K, V]) look(ctx context.Context, key K) (known *fact[V], under *pursuit[V], err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	now := time.Now()
 	if f, ok := k.fresh.get(key); ok {
 		if now.Before(f.until) {
+			k.counts.Hits++
 			return f, nil, nil
 		}
 		k.fresh.remove(key)
 	}
+	k.counts.Misses++
 	if f, ok := k.failed.get(key); ok {
 		if now.Before(f.until) {
 			known, _ = k.last.get(key)
@@ -76,7 +80,7 @@ func (k *knowledge[K, V]) look(key K) (known *fact[V], under *pursuit[V], err er
 	if same := k.underway[key]; same != nil {
 		return nil, same, nil
 	}
-	if under = k.begin(key); under == nil {
+	if under = k.begin(ctx, key); under == nil {
 		known, _ = k.last.get(key)
 		return known, nil, k.fetcher.ended(k.op(key))
 	}
@@ -85,9 +89,9 @@ func (k *knowledge[K, V]) look(key K) (known *fact[V], under *pursuit[V], err er
 
 // begin begins a fetch; nil after Close. Called with mu held, and apart from look,
 // where what goes into a fetch would cost a read of what is cached memory.
-func (k *knowledge[K, V]) begin(key K) *pursuit[V] {
+func (k *knowledge[K, V]) begin(ctx context.Context, key K) *pursuit[V] {
 	under := &pursuit[V]{done: make(chan struct{})}
-	if !k.fetcher.start(func() { k.pursue(key, under) }) {
+	if !k.fetcher.start(func() { k.pursue(ctx, key, under) }) {
 		return nil
 	}
 	k.underway[key] = under
@@ -111,7 +115,7 @@ func (k *knowledge[K, V]) settle(ctx context.Context, known *fact[V], under *pur
 
 // read is look and settle.
 func (k *knowledge[K, V]) read(ctx context.Context, key K) (*fact[V], error) {
-	known, under, err := k.look(key)
+	known, under, err := k.look(ctx, key)
 	return k.settle(ctx, known, under, err)
 }
 
@@ -123,6 +127,13 @@ func (k *knowledge[K, V]) doubt(key K, doubted *fact[V]) {
 	if f, ok := k.fresh.get(key); ok && f == doubted {
 		k.fresh.remove(key)
 	}
+}
+
+// counted gives the counts, and the weight of what is fresh.
+func (k *knowledge[K, V]) counted() (counts TierCounts, weight int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.counts, k.fresh.weight
 }
 
 // flush forgets what is fresh and what failed. A fetch under way was asked before,
@@ -149,12 +160,12 @@ func (k *knowledge[K, V]) each(visit func(K, V)) {
 }
 
 // pursue makes a fetch and tells everybody who waits for it.
-func (k *knowledge[K, V]) pursue(key K, under *pursuit[V]) {
+func (k *knowledge[K, V]) pursue(ctx context.Context, key K, under *pursuit[V]) {
 	defer close(under.done)
 	var value V
 	var keep time.Duration
 	var asked time.Time
-	err := k.fetcher.fetch(k.op(key), func(ctx context.Context) (err error) {
+	err := k.fetcher.fetch(ctx, k.op(key), func(ctx context.Context) (err error) {
 		asked = time.Now()
 		value, keep, err = k.ask(ctx, key)
 		return err

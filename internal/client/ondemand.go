@@ -133,7 +133,7 @@ func (d *OnDemand) Evaluate(ctx context.Context, key flag.Key, caller flag.Conte
 	var ownUnder *pursuit[entityOverrides]
 	var ownErr error
 	if entity != "" {
-		own, ownUnder, ownErr = d.overrides.look(entity)
+		own, ownUnder, ownErr = d.overrides.look(ctx, entity)
 	}
 	state, stateErr := d.state(ctx, key, kills)
 	own, ownErr = d.overrides.settle(ctx, own, ownUnder, ownErr)

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+
+	"github.com/bunting-flags/terraform-provider-bunting/gen/bunting/v1/buntingv1connect"
 )
 
 // The header by which a request is found in the log, ours and the caller's.
@@ -59,7 +61,9 @@ func (s *Server) recorded(w http.ResponseWriter, r *http.Request, handle http.Ha
 				s.refuse(answer, r, connect.NewError(connect.CodeInternal, errPanicked))
 			}
 		}
-		s.writeLine(r, rec, answer.status, time.Since(began))
+		took := time.Since(began)
+		s.telemetry.Request(r.URL.Path, rec.code, answer.status, took)
+		s.writeLine(r, rec, answer.status, took)
 		if caught != nil && begun {
 			// Half an answer must not look like a whole one: the connection is cut.
 			panic(http.ErrAbortHandler)
@@ -68,21 +72,44 @@ func (s *Server) recorded(w http.ResponseWriter, r *http.Request, handle http.Ha
 	handle(answer, r.WithContext(context.WithValue(r.Context(), recordKey{}, rec)))
 }
 
-// slowRequest is how long a request takes that is worth a line.
-const slowRequest = time.Second
+// slow is how long an answer takes that the log tells of though all went well.
+const slow = time.Second
 
-// writeLine logs one request. Health questions come every second and tell
-// nothing. Evaluations and reads come by the thousand: unless each is asked for,
-// only those are told that failed or took long; the admin side is told always.
-func (s *Server) writeLine(r *http.Request, rec *record, status int, took time.Duration) {
-	level := slog.LevelInfo
+// levelOf says how loud a request's line is. There may be ten thousand a second,
+// so what went well is told only to who debugs: but for writes, and for answers
+// that took long and were no streams. Who goes away, or finds no flag or page, is
+// no failure.
+func levelOf(path string, rec *record, status int, took time.Duration) slog.Level {
+	p, called := procedures[path]
 	switch {
 	case status >= http.StatusInternalServerError && status != http.StatusServiceUnavailable || rec.code == connect.CodeInternal.String():
-		level = slog.LevelError
-	case r.URL.Path == "/healthz" || r.URL.Path == "/readyz":
-		level = slog.LevelDebug
-	case !s.logRequests && status < http.StatusBadRequest && rec.code == "" && took < slowRequest && procedures[r.URL.Path].side == publicSide:
-		level = slog.LevelDebug
+		return slog.LevelError
+	case rec.code == connect.CodeCanceled.String() || path == "/healthz" || path == "/readyz" || rec.code == "" && status == http.StatusNotFound:
+		return slog.LevelDebug
+	case rec.code != "" || status >= http.StatusBadRequest:
+		return slog.LevelWarn
+	case writing[path] || took > slow && called && p.limit > 0:
+		return slog.LevelInfo
+	}
+	return slog.LevelDebug
+}
+
+// writing names the procedures that change something.
+var writing = map[string]bool{
+	buntingv1connect.FlagAdminServiceApplyProcedure:       true,
+	buntingv1connect.FlagAdminServiceCreateTokenProcedure: true,
+	buntingv1connect.FlagAdminServiceRevokeTokenProcedure: true,
+	buntingv1connect.FlagAdminServiceResyncProcedure:      true,
+}
+
+// writeLine logs one request.
+func (s *Server) writeLine(r *http.Request, rec *record, status int, took time.Duration) {
+	level := levelOf(r.URL.Path, rec, status, took)
+	if s.logRequests && procedures[r.URL.Path].scope != 0 {
+		level = max(level, slog.LevelInfo)
+	}
+	if !s.log.Enabled(r.Context(), level) {
+		return
 	}
 	if status == 0 {
 		status = http.StatusOK // nothing was written: net/http answers so

@@ -30,6 +30,7 @@ const (
 	reasonNotReady        = "NOT_READY"
 	reasonAdminElsewhere  = "ADMIN_ELSEWHERE"
 	reasonAdminOff        = "ADMIN_OFF"
+	reasonNotLoopback     = "NOT_LOOPBACK"
 )
 
 // refusal makes an error of a call, for people and, by its reason, for programs.

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 	"github.com/bunting-flags/terraform-provider-bunting/gen/pbflags/v1/pbflagsv1connect"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/evaluator"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/store"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/telemetry"
 )
 
 // Bounds of connections. There is no time limit on the whole of a response: each
@@ -38,12 +40,13 @@ const DrainLimit = 15 * time.Second
 
 // Options are what a server stands on.
 type Options struct {
-	Store   store.Store
-	Root    *evaluator.Root  // of Store; Run runs it
-	ID      string           // of this run of the server, in chains of proxies; "": a random one
-	Version string           // of the program, for the handshake
-	Log     *slog.Logger     // nil: nothing is logged
-	Now     func() time.Time // what time it is, for tokens and stamps; nil: the system's clock
+	Store     store.Store
+	Root      *evaluator.Root      // of Store; Run runs it
+	ID        string               // of this run of the server, in chains of proxies; "": a random one
+	Version   string               // of the program, for the handshake
+	Log       *slog.Logger         // nil: nothing is logged
+	Telemetry *telemetry.Telemetry // nil: one of its own, without spans
+	Now       func() time.Time     // what time it is, for tokens and stamps; nil: the system's clock
 
 	Anonymous     bool         // callers without a token have the scope evaluate
 	AdminListener net.Listener // an own one of the admin side, which Run closes; nil: it is answered beside the rest
@@ -59,6 +62,7 @@ type Server struct {
 	id        string
 	version   string
 	log       *slog.Logger
+	telemetry *telemetry.Telemetry
 	now       func() time.Time
 
 	anonymous     bool
@@ -80,7 +84,7 @@ func New(ctx context.Context, options Options) (*Server, error) {
 	s := &Server{
 		store: options.Store, root: options.Root, evaluator: options.Root.Evaluator, id: options.ID, version: options.Version, log: options.Log, now: options.Now,
 		anonymous: options.Anonymous, adminListener: options.AdminListener, adminOff: options.AdminOff, logRequests: options.LogRequests,
-		tokens: newCredentials(), draining: make(chan struct{}), drainLimit: DrainLimit,
+		telemetry: options.Telemetry, tokens: newCredentials(), draining: make(chan struct{}), drainLimit: DrainLimit,
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -91,6 +95,10 @@ func New(ctx context.Context, options Options) (*Server, error) {
 	if s.id == "" {
 		s.id = rand.Text()
 	}
+	if s.telemetry == nil {
+		s.telemetry = telemetry.New(telemetry.Options{Version: s.version})
+	}
+	s.telemetry.Observe(s.state)
 	known, err := s.store.Tokens(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read the tokens: %w", err)
@@ -100,7 +108,7 @@ func New(ctx context.Context, options Options) (*Server, error) {
 	}
 
 	handling := []connect.HandlerOption{
-		connect.WithInterceptors(codes{}),
+		connect.WithInterceptors(codes{}, s.telemetry),
 		connect.WithCompressMinBytes(compressFrom),
 		connect.WithConditionalHandlerOptions(func(spec connect.Spec) []connect.HandlerOption {
 			return []connect.HandlerOption{connect.WithReadMaxBytes(procedures[spec.Procedure].bodyBytes)}
@@ -130,7 +138,13 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			answerText(w, r, http.StatusOK, "alive")
 		case "/readyz":
 			s.readyz(w, r)
+		case "/metrics":
+			s.metrics(w, r)
 		default:
+			if strings.HasPrefix(r.URL.Path, profilesPath) {
+				s.profiles(w, r)
+				return
+			}
 			answerText(w, r, http.StatusNotFound, "This is a Bunting flag server. There is nothing at this path.")
 		}
 	})
@@ -163,7 +177,7 @@ func (s *Server) Run(ctx context.Context, listener net.Listener) error {
 	background.Go(func() { s.root.Run(beyond) })
 	defer background.Wait()
 	defer end()
-	s.web.BaseContext = func(l net.Listener) context.Context { return s.beside(beyond, l) }
+	s.web.BaseContext = func(l net.Listener) context.Context { return onListener(beyond, l) }
 
 	listeners := []net.Listener{listener}
 	if s.adminListener != nil {

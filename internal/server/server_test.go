@@ -210,7 +210,7 @@ func TestWhichRequestsAreTold(t *testing.T) {
 			levels[line["request_id"].(string)] = line["level"]
 		}
 		quiet := map[bool]string{true: "INFO", false: "DEBUG"}[all]
-		for id, want := range map[string]string{"idEvaluateb": quiet, "idEvaluateu": "INFO", "idListTokensb": "INFO"} {
+		for id, want := range map[string]string{"idEvaluateb": quiet, "idEvaluateu": "WARN", "idListTokensb": quiet} {
 			if levels[id] != want {
 				t.Errorf("%s: %s is told at %v, want %s", name, id, levels[id], want)
 			}

@@ -17,21 +17,25 @@ const (
 	adminSide  side = true
 )
 
-type adminSideKey struct{}
+type listenerKey struct{}
 
-// beside gives the context of the requests that come to a listener.
-func (s *Server) beside(ctx context.Context, listener net.Listener) context.Context {
-	if listener == s.adminListener {
-		return context.WithValue(ctx, adminSideKey{}, true)
-	}
-	return ctx
+// onListener notes in the context of a listener's requests where they came to
+// (http.Server.BaseContext).
+func onListener(ctx context.Context, l net.Listener) context.Context {
+	return context.WithValue(ctx, listenerKey{}, l)
+}
+
+// listenerOf gives the listener that the request came to; nil when it came to none.
+func listenerOf(ctx context.Context) net.Listener {
+	l, _ := ctx.Value(listenerKey{}).(net.Listener)
+	return l
 }
 
 // administers reports whether the admin side is answered where the request came
 // to. An address of its own answers the public side too, so that Terraform and
 // the operator's commands, which need both, have one endpoint.
 func (s *Server) administers(ctx context.Context) bool {
-	return !s.adminOff && (s.adminListener == nil || ctx.Value(adminSideKey{}) != nil)
+	return !s.adminOff && (s.adminListener == nil || listenerOf(ctx) == s.adminListener)
 }
 
 // answered gives nil when calls of the side are answered where the request came
@@ -41,7 +45,7 @@ func (s *Server) answered(ctx context.Context, where side) error {
 	case where == publicSide || s.administers(ctx):
 		return nil
 	case s.adminOff:
-		return refusal(connect.CodeUnimplemented, reasonAdminOff, "writes, the audit log and tokens are switched off on this server (its setting admin is off). Ask another server of this environment", "")
+		return refusal(connect.CodeUnimplemented, reasonAdminOff, "writes, the audit log, tokens and metrics are switched off on this server (its setting admin is off). Ask another server of this environment", "")
 	}
-	return refusal(connect.CodeUnimplemented, reasonAdminElsewhere, "writes, the audit log and tokens have an address of their own on this server (its setting admin_listen). Ask its operator for it, and use it as the endpoint", "")
+	return refusal(connect.CodeUnimplemented, reasonAdminElsewhere, "writes, the audit log, tokens and metrics have an address of their own on this server (its setting admin_listen). Ask its operator for it, and use it as the endpoint", "")
 }

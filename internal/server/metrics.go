@@ -1,0 +1,58 @@
+package server
+
+import (
+	"net/http"
+
+	"connectrpc.com/connect"
+
+	"github.com/bunting-flags/terraform-provider-bunting/internal/client"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/telemetry"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/token"
+)
+
+// metrics answers a scrape of Prometheus, which can send a bearer token. It tells
+// of all flags together, so a token for some of them will not do.
+func (s *Server) metrics(w http.ResponseWriter, r *http.Request) {
+	caller, err := s.reader(r, token.Read)
+	if err == nil && caller.Prefix != "" {
+		err = refusal(connect.CodePermissionDenied, reasonPrefixDenied,
+			"the metrics are of all flags, but the token covers only some. Use a token with the scope read and no prefix", "")
+	}
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	s.telemetry.Handler().ServeHTTP(w, r)
+}
+
+// reader authenticates who reads a page, for which the scope is needed.
+func (s *Server) reader(r *http.Request, need token.Scope) (token.Actor, error) {
+	t, err := s.tokens.authenticate(r.Header, s.now())
+	if err != nil {
+		return token.Actor{}, err
+	}
+	if err := s.answered(r.Context(), adminSide); err != nil {
+		return token.Actor{}, err
+	}
+	recordOf(r.Context()).actor = t.Name
+	return t.Actor(), allowed(t.Actor().Require(need))
+}
+
+// state is what a scrape tells of the definitions.
+func (s *Server) state() telemetry.State {
+	view, health := s.evaluator.View(), s.evaluator.Health()
+	now := telemetry.State{
+		Revision: view.Revision.Number, Age: health.Silence, Failures: health.Failures, Stale: health.Stale,
+		Status: statusNames[health.Status],
+	}
+	now.Flags, now.Overrides, _ = view.Counts()
+	for range view.Killed("") {
+		now.Killed++
+	}
+	return now
+}
+
+var statusNames = map[client.Status]string{
+	client.Connecting: telemetry.Connecting, client.Serving: telemetry.Serving, client.Degraded: telemetry.Degraded,
+}
