@@ -43,11 +43,11 @@ var build = sync.OnceValues(func() (dir string, err error) {
 })
 
 // program gives the path of one of the two programs.
-func program(t *testing.T, name string) string {
-	t.Helper()
+func program(tb testing.TB, name string) string {
+	tb.Helper()
 	dir, err := build()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return filepath.Join(dir, name)
 }

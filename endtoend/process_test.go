@@ -39,10 +39,10 @@ func flatten(text string) string {
 }
 
 // command makes a command in a folder, with nothing of our own environment but what every program needs.
-func command(t *testing.T, dir string, env map[string]string, name string, args ...string) *exec.Cmd {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), commandDeadline)
-	t.Cleanup(cancel)
+func command(tb testing.TB, dir string, env map[string]string, name string, args ...string) *exec.Cmd {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), commandDeadline)
+	tb.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = dir
 	// Interrupted, Terraform ends its plugins.
@@ -56,8 +56,8 @@ func command(t *testing.T, dir string, env map[string]string, name string, args 
 }
 
 // finish runs a command to its end.
-func finish(t *testing.T, cmd *exec.Cmd) output {
-	t.Helper()
+func finish(tb testing.TB, cmd *exec.Cmd) output {
+	tb.Helper()
 	var all, stdout bytes.Buffer
 	both := &lockedWriter{w: &all}
 	cmd.Stdout = tee{both, &stdout}
@@ -65,10 +65,10 @@ func finish(t *testing.T, cmd *exec.Cmd) output {
 	err := cmd.Run()
 	var ended *exec.ExitError
 	if err != nil && !errors.As(err, &ended) {
-		t.Fatalf("run %s: %v", strings.Join(cmd.Args, " "), err)
+		tb.Fatalf("run %s: %v", strings.Join(cmd.Args, " "), err)
 	}
 	if !cmd.ProcessState.Exited() {
-		t.Fatalf("%s did not end within %s:\n%s", strings.Join(cmd.Args, " "), commandDeadline, all.String())
+		tb.Fatalf("%s did not end within %s:\n%s", strings.Join(cmd.Args, " "), commandDeadline, all.String())
 	}
 	return output{text: all.String(), stdout: stdout.String(), code: cmd.ProcessState.ExitCode()}
 }
