@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/bunting-flags/terraform-provider-bunting/internal/configuration"
 )
 
 // scrape gives the metrics of a real server that has answered something: the labels of each name, as they may be asked
@@ -98,8 +100,8 @@ func checked(expression string, labels map[string]map[string]bool) (has map[stri
 			continue
 		}
 		maps.Copy(has, known)
-		for _, one := range strings.Split(strings.Trim(m[2], "{}"), ", ") {
-			if parts := matcher.FindStringSubmatch(one); one != "" && (parts == nil || !known[parts[1]]) {
+		for one := range strings.SplitSeq(strings.Trim(m[2], "{}"), ", ") {
+			if parts := matcher.FindStringSubmatch(one); one != "" && (len(parts) == 0 || !known[parts[1]]) {
 				problem("%s has nothing to match %s with", m[1], one)
 			}
 		}
@@ -127,7 +129,7 @@ func checked(expression string, labels map[string]map[string]bool) (has map[stri
 	groups := grouping.FindAllStringSubmatch(bare, -1)
 	kept := map[string]bool{}
 	for _, m := range groups {
-		for _, l := range strings.Split(m[1], ",") {
+		for l := range strings.SplitSeq(m[1], ",") {
 			if l = strings.TrimSpace(l); l != "" && !has[l] {
 				problem("nothing has the label %s to group by", l)
 			}
@@ -203,12 +205,19 @@ func TestDashboard(t *testing.T) {
 	}
 	var board struct {
 		Panels []struct {
-			ID      int                        `json:"id"`
-			Type    string                     `json:"type"`
-			Title   string                     `json:"title"`
-			GridPos struct{ H, W, X, Y int }   `json:"gridPos"`
-			Targets []target                   `json:"targets"`
-			Source  struct{ Type, UID string } `json:"datasource"`
+			ID      int    `json:"id"`
+			Type    string `json:"type"`
+			Title   string `json:"title"`
+			GridPos struct {
+				H int `json:"h"`
+				W int `json:"w"`
+				X int `json:"x"`
+				Y int `json:"y"`
+			} `json:"gridPos"` //nolint:tagliatelle // As Grafana writes it.
+			Targets []target `json:"targets"`
+			Source  struct {
+				UID string `json:"uid"`
+			} `json:"datasource"`
 		} `json:"panels"`
 		Templating struct {
 			List []struct {
@@ -309,6 +318,29 @@ func TestEveryMetricIsDocumented(t *testing.T) {
 	}
 }
 
+// TestThePageNamesEverySetting: as the table of the settings says it, and no other.
+func TestThePageNamesEverySetting(t *testing.T) {
+	t.Parallel()
+	_, page, _ := strings.Cut(readFile(t, "../deploy/README.md"), "\n## Settings\n")
+	page, _, _ = strings.Cut(page, "\n## ")
+	var want, got []string
+	for _, s := range configuration.Table() {
+		fallback := "–"
+		if s.Default != "" {
+			fallback = "`" + s.Default + "`"
+		}
+		want = append(want, fmt.Sprintf("| %#q | %s | %s | %s |", s.Key, strings.ReplaceAll(s.Kind, "|", `\|`), fallback, s.Help))
+	}
+	for line := range strings.Lines(page) {
+		if strings.HasPrefix(line, "| `") {
+			got = append(got, strings.TrimSpace(line))
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("the page has\n%s\nthe table says\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
 // TestSystemdUnit: what systemd itself says of it where it is installed; everywhere, that it has no section, no setting
 // and no value that nobody meant.
 func TestSystemdUnit(t *testing.T) {
@@ -342,9 +374,9 @@ func TestSystemdUnit(t *testing.T) {
 		}
 	}
 
-	systemd, err := exec.LookPath("systemd-analyze")
+	systemd, err := exec.LookPath("systemd-analyze") //nolint:misspell // Its name.
 	if err != nil {
-		t.Log("systemd-analyze is not installed: the unit's own syntax is what was checked")
+		t.Log("systemd's checker is not installed: the unit's own syntax is what was checked")
 		return
 	}
 	// The program has to be where the unit says.

@@ -111,6 +111,32 @@ func TestMetricsWantAToken(t *testing.T) {
 	}
 }
 
+// TestMetricsAreOnTheAdminSide: where that has an address of its own, or is off,
+// whoever can reach the rest learns nothing of them.
+func TestMetricsAreOnTheAdminSide(t *testing.T) {
+	t.Parallel()
+	own, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	apart, off := start(t, func(o *Options) { o.AdminListener = own }), start(t, func(o *Options) { o.AdminOff = true })
+	for _, page := range []string{"/metrics", profilesPath} {
+		for name, at := range map[string]struct {
+			endpoint, secret string
+			status           int
+		}{
+			"its own":   {"http://" + own.Addr().String(), apart.admin, http.StatusOK},
+			"elsewhere": {apart.endpoint, apart.admin, http.StatusNotImplemented},
+			"off":       {off.endpoint, off.admin, http.StatusNotImplemented},
+			"no token":  {apart.endpoint, "none", http.StatusUnauthorized},
+		} {
+			if response, text := raw(t, http.MethodGet, at.endpoint+page, "", "Authorization", "Bearer "+at.secret); response.StatusCode != at.status {
+				t.Errorf("%s of %s: %d: %.200s", page, name, response.StatusCode, text)
+			}
+		}
+	}
+}
+
 // TestNoRequestMakesASeries: keys, entities, paths, methods and request ids that
 // callers make up are in no label.
 func TestNoRequestMakesASeries(t *testing.T) {

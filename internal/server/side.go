@@ -8,8 +8,8 @@ import (
 )
 
 // side is where a call is answered. The public side is what applications, proxies
-// and readers ask; the admin side are writes, the audit log and tokens, which an
-// address of its own can keep away from them.
+// and readers ask; the admin side are writes, the audit log, tokens and what the
+// server tells of itself, which an address of its own can keep away from them.
 type side bool
 
 const (

@@ -19,6 +19,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/bunting-flags/terraform-provider-bunting/gen/bunting/v1/buntingv1connect"
 	pbflagsv1 "github.com/bunting-flags/terraform-provider-bunting/gen/pbflags/v1"
 	"github.com/bunting-flags/terraform-provider-bunting/gen/pbflags/v1/pbflagsv1connect"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
@@ -119,6 +120,49 @@ func TestSpansHangTogether(t *testing.T) {
 	if want := "00-" + callersTrace + "-" + fetch.SpanContext.SpanID().String() + "-01"; told.Get("Traceparent") != want || told.Get("Baggage") != "" {
 		t.Errorf("the upstream was told %q and %q, expected %q and nothing", told.Get("Traceparent"), told.Get("Baggage"), want)
 	}
+}
+
+// TestFetchesAreMeasured: until the end of the answer; an upstream that is away
+// counts, too, and the change stream counts once it is open.
+func TestFetchesAreMeasured(t *testing.T) {
+	t.Parallel()
+	m := New(Options{})
+	open := make(chan struct{})
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).Flush()
+		if r.URL.Path == buntingv1connect.FlagAdminServiceWatchChangesProcedure {
+			<-open
+		}
+	}))
+	transport := &http.Transport{}
+	road := m.Transport(transport)
+	ask := func(url, path string) *http.Response {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+path, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := road.RoundTrip(r)
+		if err != nil {
+			return nil
+		}
+		return answer
+	}
+	ask(upstream.URL, buntingv1connect.FlagAdminServiceGetServerProcedure).Body.Close()
+	stream := ask(upstream.URL, buntingv1connect.FlagAdminServiceWatchChangesProcedure)
+	ask(upstream.URL, "/made-up").Body.Close()
+	if ask("http://127.0.0.1:0", buntingv1connect.FlagAdminServiceApplyProcedure) != nil {
+		t.Fatal("somebody answers at port 0")
+	}
+	text := scrape(m)
+	for _, operation := range []string{"GetServer", "WatchChanges", "Apply", "other"} {
+		if line := `bunting_fetch_duration_seconds_count{backend="upstream",operation="` + operation + `"} 1`; !strings.Contains(text, line+"\n") {
+			t.Errorf("no line %s", line)
+		}
+	}
+	close(open)
+	stream.Body.Close()
+	transport.CloseIdleConnections()
+	upstream.Close()
 }
 
 // words are everything that a span says in attributes and events.
