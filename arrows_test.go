@@ -19,7 +19,7 @@ const module = "github.com/bunting-flags/terraform-provider-bunting"
 // that may import provider or server. Tests may import what they need.
 var arrows = map[string][]string{
 	"":                                {"internal/provider"},
-	"cmd/bunting":                     {"internal/server", "internal/configuration", "internal/telemetry", "internal/evaluator", "internal/store", "internal/store/sqlite", "internal/client", "internal/descriptor", "internal/token", "internal/flag"},
+	"cmd/bunting":                     {"internal/server", "internal/configuration", "internal/telemetry", "internal/evaluator", "internal/store", "internal/store/sqlite", "internal/store/postgres", "internal/client", "internal/descriptor", "internal/token", "internal/flag"},
 	"buntingtest":                     {"internal/server", "internal/evaluator", "internal/store", "internal/store/sqlite", "internal/token", "internal/flag"},
 	"tools/providerschema":            {"internal/provider"},
 	"tools/testreport":                {},
@@ -34,6 +34,8 @@ var arrows = map[string][]string{
 	"internal/descriptor":             {"internal/flag", "gen/pbflags"},
 	"internal/descriptor/settest":     {"gen/pbflags"},
 	"internal/store/sqlite":           {"internal/store", "internal/token", "internal/flag"},
+	"internal/store/postgres":         {"internal/store", "internal/token", "internal/flag"},
+	"internal/store/postgrestest":     {},
 	"internal/store/storetest":        {"internal/store", "internal/token", "internal/flag"},
 	"internal/store":                  {"internal/token", "internal/flag"},
 	"internal/wire":                   {"internal/token", "internal/flag", "gen/bunting/v1", "gen/pbflags/v1"},

@@ -61,24 +61,38 @@ func (e AuditEntry) Ref() flag.Ref {
 	return flag.Ref{Kind: e.Kind, Key: e.Key, ID: strings.TrimPrefix(e.Object, string(e.Key)+":")}
 }
 
-// Commits turns the audit entries after the revision number, oldest first, into
-// the commits that they tell of: what Store.Since gives. Every revision has its
-// entries, so a revision without is a damaged log.
-func Commits(after flag.Revision, entries []AuditEntry) ([]Commit, error) {
-	var commits []Commit
+// CommitsSince gives the commits from the revision number to the present one, as
+// Store.Since does, from the audit entries after the number, oldest first, which
+// read gives. Every revision has its entries, so a revision without is a damaged
+// log.
+func CommitsSince(number int64, present flag.Revision, read func() ([]AuditEntry, error)) (commits []Commit, ok bool, err error) {
+	if number < 0 || number > present.Number {
+		return nil, false, nil // it never was: the reader comes from elsewhere
+	}
+	entries, err := read()
+	if err != nil {
+		return nil, false, err
+	}
+	if number < present.Number && (len(entries) == 0 || entries[0].Revision > number+1) {
+		return nil, false, nil // the older entries were removed
+	}
+	last := number
 	for _, e := range entries {
 		switch {
-		case e.Revision == after.Number+1:
-			after.Number++
-			commits = append(commits, Commit{Revision: after})
-		case e.Revision != after.Number || len(commits) == 0:
-			return nil, fmt.Errorf("read the audit log: revision %d was expected after %d, but there is %d", after.Number+1, after.Number, e.Revision)
+		case e.Revision == last+1:
+			last++
+			commits = append(commits, Commit{Revision: flag.Revision{StoreID: present.StoreID, Number: last}})
+		case e.Revision != last || len(commits) == 0:
+			return nil, false, fmt.Errorf("read the audit log: revision %d was expected after %d, but there is %d", last+1, last, e.Revision)
 		}
 		if err := commits[len(commits)-1].add(e); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 	}
-	return commits, nil
+	if last != present.Number {
+		return nil, false, fmt.Errorf("the audit log ends at revision %d, but the store is at %d", last, present.Number)
+	}
+	return commits, true, nil
 }
 
 // add takes what one audit entry tells into its commit.

@@ -21,7 +21,7 @@ import (
 
 // Options are what a store is opened with.
 type Options struct {
-	Environment string           // the name that the store is made with, and must have ever after
+	Environment string           // the name that the store is made with, and must have ever after; "": the schema alone is of interest
 	Logger      *slog.Logger     // nil: none
 	Clock       func() time.Time // nil: the system's; asked only when the store is made
 }
@@ -104,6 +104,9 @@ func connect(dsn string, connections int, pragmas ...string) (*sql.DB, error) {
 func (s *Store) prepare(ctx context.Context, options Options) error {
 	if err := s.migrate(ctx, options); err != nil {
 		return s.explain(err)
+	}
+	if s.env == "" {
+		return nil
 	}
 	return s.explain(s.identify(ctx, options))
 }

@@ -275,19 +275,6 @@ func TestIdentity(t *testing.T) {
 	}
 }
 
-// TestAnOlderSchema opens what the first bunting wrote.
-func TestAnOlderSchema(t *testing.T) {
-	path := made(t)
-	run(t, path, "ALTER TABLE meta DROP COLUMN supersedes", "DELETE FROM goose_db_version WHERE version_id > 1")
-	s := open(t, path, "test")
-	apply(t, s, flag.Put(numberedFlag("b", 1)))
-	snapshot, err := s.Snapshot(t.Context())
-	if err != nil || snapshot.Flag("a") == nil || snapshot.Revision.Number != 2 || len(snapshot.Supersedes) != 0 {
-		t.Errorf("opened as %+v (%v)", snapshot, err)
-	}
-	storetest.WantComplete(t.Context(), t, s)
-}
-
 // TestFullDisk wants an error in words, nothing written, and a store that works
 // on when there is room again. SQLite treats the largest number of pages as it
 // treats a full disk.

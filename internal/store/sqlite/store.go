@@ -107,21 +107,12 @@ func appendObjects(ctx context.Context, q querier, objects []flag.Edit, query st
 func (s *Store) Since(ctx context.Context, number int64) (commits []store.Commit, ok bool, err error) {
 	err = s.read(ctx, "read what changed", func(ctx context.Context, q querier) error {
 		present, err := head(ctx, q)
-		if err != nil || number < 0 || number > present.Number {
-			return err // a number that never was: the reader comes from elsewhere
-		}
-		entries, err := readAudit(ctx, q, `WHERE revision > ? ORDER BY revision, ordinal`, number)
 		if err != nil {
 			return err
 		}
-		if number < present.Number && (len(entries) == 0 || entries[0].Revision > number+1) {
-			return nil // the older entries were removed
-		}
-		commits, err = store.Commits(flag.Revision{StoreID: present.StoreID, Number: number}, entries)
-		if err == nil && number+int64(len(commits)) != present.Number {
-			err = fmt.Errorf("the audit log ends at revision %d, but the store is at %d", number+int64(len(commits)), present.Number)
-		}
-		ok = err == nil
+		commits, ok, err = store.CommitsSince(number, present, func() ([]store.AuditEntry, error) {
+			return readAudit(ctx, q, `WHERE revision > ? ORDER BY revision, ordinal`, number)
+		})
 		return err
 	})
 	return commits, ok, err

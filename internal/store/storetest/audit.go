@@ -33,6 +33,8 @@ func testAudit(t *testing.T, open Opener) {
 		{"since a time, that included", store.AuditFilter{Since: start.Add(4 * time.Second)}, []string{"put_flag c", "remove_override a:u1", "delete_flag a"}},
 		{"all filters at once", store.AuditFilter{Key: "a", Actor: "boris", Since: start.Add(3 * time.Second)}, []string{"release_hold a:boris"}},
 		{"nothing", store.AuditFilter{Key: "nothing"}, nil},
+		{"an actor who cannot be", store.AuditFilter{Actor: "a\x00b"}, nil},
+		{"a key that cannot be", store.AuditFilter{Key: "\xff"}, nil},
 	}
 	for _, c := range cases {
 		// Pages of every size, the last one full or not.

@@ -45,6 +45,7 @@ func testRequests(t *testing.T, open Opener) {
 		}, "repeated"},
 		{"by another actor", func(_ *world, b *store.Batch) { b.Actor.Name = "boris" }, "anew"},
 		{"with another id", func(_ *world, b *store.Batch) { b.RequestID = "another" }, "anew"},
+		{"with an id that not every database takes for text", func(_ *world, b *store.Batch) { b.RequestID = "a\x00b" }, "anew"},
 		{"with another note", func(_ *world, b *store.Batch) { b.Note = "" }, "reused"},
 		{"atomic now", func(_ *world, b *store.Batch) { b.Atomic = true }, "reused"},
 		{"with one change less", func(_ *world, b *store.Batch) { b.Changes = b.Changes[1:] }, "reused"},
