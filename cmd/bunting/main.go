@@ -75,6 +75,7 @@ func (a *app) commands() []*cobra.Command {
 		newTokenCommand(a),
 		newSyncCommand(a),
 		newLintCommand(a),
+		newMigrateCommand(a),
 		newVersionCommand(a),
 	}
 }

@@ -58,8 +58,10 @@ func parseDatabase(text string) (Database, error) {
 	case scheme == "sqlite" && rest != "":
 		return Database{kind: SQLite, source: rest}, nil
 	case (scheme == "postgres" || scheme == "postgresql") && strings.HasPrefix(rest, "//"):
-		u, err := url.Parse(text) // its error repeats the URL, with the password
-		if err != nil {
+		u, err := url.Parse(text)
+		// The error repeats the URL, with the password; an "@" without a user is
+		// behind a password with a "/" in it.
+		if err != nil || u.User == nil && strings.Contains(rest, "@") {
 			return Database{}, errors.New("a URL that cannot be read. Write postgres://USER:PASSWORD@HOST/DATABASE, and characters of the password that are not letters or digits as %XX")
 		}
 		if u.Fragment != "" {
@@ -77,7 +79,7 @@ const mask = "xxxxx"
 // may hold a password all the same, is left out whole.
 func redacted(text string) string {
 	u, err := url.Parse(text)
-	if err != nil || u.Host == "" && u.User == nil && !strings.Contains(text, ":///") {
+	if err != nil || u.User == nil && (strings.Contains(text, "@") || u.Host == "" && !strings.Contains(text, ":///")) {
 		if strings.ContainsAny(text, "@=") {
 			return mask
 		}

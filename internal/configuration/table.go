@@ -90,7 +90,7 @@ var table = []Setting{
 		"connections to PostgreSQL that are kept open"),
 	row(definitions, "database_pool.connect_timeout", "5s", duration(time.Millisecond), func(s *Settings) *time.Duration { return &s.DatabasePool.ConnectTimeout }, withPostgreSQL,
 		"how long a connection to PostgreSQL may take"),
-	row(definitions, "database_pool.statement_timeout", "30s", duration(time.Millisecond), func(s *Settings) *time.Duration { return &s.DatabasePool.StatementTimeout }, withPostgreSQL,
+	row(definitions, "database_pool.statement_timeout", "10s", duration(time.Millisecond), func(s *Settings) *time.Duration { return &s.DatabasePool.StatementTimeout }, withPostgreSQL,
 		"how long one statement in PostgreSQL may take"),
 	row(definitions, "environment", "default", name, func(s *Settings) *string { return &s.Environment }, nil,
 		"name of the environment that this server is; a proxy takes its upstream's, and with this refuses another"),

@@ -15,11 +15,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// IsURL reports whether the text names a database as Open takes it.
-func IsURL(text string) bool {
-	return strings.HasPrefix(text, "postgres://") || strings.HasPrefix(text, "postgresql://")
-}
-
 // keepalives let the database find out within half a minute that a root's machine
 // is gone, and free what it held. Seconds, and how many may be lost.
 var keepalives = map[string]string{"tcp_keepalives_idle": "15", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
@@ -27,7 +22,7 @@ var keepalives = map[string]string{"tcp_keepalives_idle": "15", "tcp_keepalives_
 // parse reads a database's URL into the settings of a pool, with the options
 // over what the URL says. Nothing that it gives or tells shows a password.
 func parse(address string, options Options) (*pgxpool.Config, error) {
-	if !IsURL(address) {
+	if !strings.HasPrefix(address, "postgres://") && !strings.HasPrefix(address, "postgresql://") {
 		return nil, errors.New("a PostgreSQL database is named by a URL. Write postgres://USER@HOST:PORT/DATABASE, and give the password in PGPASSWORD or a password file")
 	}
 	_, rest, _ := strings.Cut(address, "://")
@@ -117,16 +112,8 @@ func reason(err error, secrets []string) string {
 	return strings.Join(strings.Fields(text), " ")
 }
 
-// Name gives the database's URL without user, password and parameters, for
-// people; "postgres:" when it cannot be read.
-func Name(address string) string {
-	config, err := parse(address, Options{})
-	if err != nil {
-		return "postgres:"
-	}
-	return nameOf(&config.ConnConfig.Config)
-}
-
+// nameOf gives the database's URL without user, password and parameters, for
+// people.
 func nameOf(config *pgconn.Config) string {
 	hosts := []string{place(config.Host, config.Port)}
 	for _, f := range config.Fallbacks {
