@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/store"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/token"
 )
@@ -76,7 +77,12 @@ func bootstrap(ctx context.Context, to store.Store, file string, now time.Time) 
 			return t, err
 		}
 		if err := makeFirst(ctx, to, known, secret, now); err != nil {
-			return t, errors.Join(err, os.Remove(file))
+			// Taken back only where it is certain that the database does not have its
+			// token: from a server that shares the file, or in spite of the error.
+			if made, unknown := to.Tokens(ctx); unknown == nil && !slices.ContainsFunc(made, func(k token.Token) bool { return k.Hash == token.Hash(secret) }) {
+				err = errors.Join(err, os.Remove(file))
+			}
+			return afterAnother(ctx, to, file, now, err)
 		}
 		if t.state = "written now"; len(known) > 0 {
 			t.state = "written now: every admin's token of this database has expired or was revoked"
@@ -101,12 +107,21 @@ func bootstrap(ctx context.Context, to store.Store, file string, now time.Time) 
 		return t, fmt.Errorf("the file %s holds something else than a token of bunting, and the database is new. Move the file away to have a token written, or name another with --token-file", t.file)
 	default:
 		if err := makeFirst(ctx, to, known, secret, now); err != nil {
-			return t, err
+			return afterAnother(ctx, to, file, now, err)
 		}
 		t.state = "taken from the file, because the database is new"
 		t = t.lookedAt(file)
 	}
 	return t, nil
+}
+
+// afterAnother looks again where another server that starts on the same database
+// was faster to make the first token. Any other error stays.
+func afterAnother(ctx context.Context, to store.Store, file string, now time.Time, err error) (firstToken, error) {
+	if p, ok := errors.AsType[*flag.Problem](err); !ok || p.Kind != flag.ProblemAlreadyExists {
+		return firstToken{file: file}, err
+	}
+	return bootstrap(ctx, to, file, now)
 }
 
 func makeFirst(ctx context.Context, to store.Store, known []token.Token, secret string, now time.Time) error {
