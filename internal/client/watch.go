@@ -18,6 +18,7 @@ type Event struct {
 	// Previous is the number of the revision that the edits lead on from. It is
 	// Revision's own where nothing changed.
 	Previous      int64
+	Joined        bool // the edits are a difference: which tokens were revoked on the way is not told
 	Edits         []flag.Edit
 	RevokedTokens []string // ids
 	Supersedes    string   // the id of the store whose place was taken; "": none
@@ -74,8 +75,8 @@ func (c *Client) Watch(ctx context.Context, since flag.Revision, silence time.Du
 }
 
 func eventOf(m *buntingv1.Commit) (Event, error) {
-	e := Event{Revision: wire.ToRevision(m.GetRevision()), Previous: m.GetPrevious(), RevokedTokens: m.GetRevokedTokenIds(), Supersedes: m.GetSupersedes()}
-	if m.Previous == nil {
+	e := Event{Revision: wire.ToRevision(m.GetRevision()), Previous: m.GetPrevious(), Joined: m.Previous != nil, RevokedTokens: m.GetRevokedTokenIds(), Supersedes: m.GetSupersedes()}
+	if !e.Joined {
 		e.Previous = e.Revision.Number - 1
 	}
 	for _, object := range m.GetObjects() {

@@ -96,6 +96,9 @@ func passes(err error) bool {
 	}
 }
 
+// ID gives the id of this server, by which it finds itself in a chain.
+func (f *Follower) ID() string { return f.id }
+
 // Upstreams gives the ids of the servers from the upstream to the root, as far as
 // they are known.
 func (f *Follower) Upstreams() []string {
@@ -180,7 +183,7 @@ func (f *Follower) watch(ctx context.Context) (events int, err error) {
 }
 
 func commitOf(e client.Event) Commit {
-	c := Commit{Commit: store.Commit{Revision: e.Revision, Edits: e.Edits, Supersedes: e.Supersedes}, Previous: e.Previous}
+	c := Commit{Commit: store.Commit{Revision: e.Revision, Edits: e.Edits, Supersedes: e.Supersedes}, Previous: e.Previous, Joined: e.Joined}
 	for _, id := range e.RevokedTokens {
 		c.Tokens = append(c.Tokens, token.Token{ID: id, RevokedAt: time.Now()})
 	}
@@ -207,7 +210,7 @@ func (f *Follower) catchUp(ctx context.Context) error {
 		if err := f.replace(snapshot); err != nil {
 			return err
 		}
-	} else if d.Revision.Number > known.Revision.Number && !f.advance([]Commit{{Commit: store.Commit{Revision: d.Revision, Edits: d.Edits}, Previous: known.Revision.Number}}) {
+	} else if d.Revision.Number > known.Revision.Number && !f.advance([]Commit{{Commit: store.Commit{Revision: d.Revision, Edits: d.Edits}, Previous: known.Revision.Number, Joined: true}}) {
 		return errGap // the stream was faster, or the store became another one: next time
 	}
 	if !d.Stale {
@@ -225,6 +228,8 @@ func (f *Follower) greet(ctx context.Context) error {
 	}
 	where := f.upstream.Endpoint()
 	switch {
+	case server.EvaluatorOnly:
+		return fmt.Errorf("the upstream %s has only FlagEvaluatorService, which has no snapshot to follow. Start this server anew while the upstream answers, so that it asks on demand", where)
 	case f.want != "" && server.Environment != f.want:
 		return fmt.Errorf("the upstream %s is of the environment %q, but this server is of %q. Name the right upstream, or start with --environment %s", where, server.Environment, f.want, server.Environment)
 	case slices.Contains(server.Chain, f.id):

@@ -23,6 +23,9 @@ type Commit struct {
 	// Previous is the number of the revision that it leads on from: the one before,
 	// but where several commits became known as one.
 	Previous int64
+	// Joined says that it was read as a difference: which tokens were made or ended
+	// on the way is not known.
+	Joined bool
 }
 
 // journal is the most recent commits, oldest first, without a gap. Journals

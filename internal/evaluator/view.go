@@ -22,6 +22,10 @@ type View struct {
 	compiled Compiled
 }
 
+// Known reports whether anything is known of the source of truth. What is not
+// found in a view that knows nothing may be there all the same.
+func (v View) Known() bool { return v.Revision != (flag.Revision{}) }
+
 // View gives the present moment.
 func (e *Evaluator) View() View { return e.view(e.present.Load()) }
 
@@ -38,10 +42,11 @@ func (e *Evaluator) WaitFor(ctx context.Context, minimum flag.Revision) (View, e
 	for {
 		v := e.present.Load()
 		at := v.snapshot.Revision
-		if minimum.StoreID != "" && minimum.StoreID != at.StoreID {
+		known := at != (flag.Revision{})
+		if known && minimum.StoreID != "" && minimum.StoreID != at.StoreID {
 			return e.view(v), ErrStoreChanged
 		}
-		if at.Number >= minimum.Number {
+		if at.Number >= minimum.Number && (known || minimum.StoreID == "") {
 			return e.view(v), nil
 		}
 		if limit == nil {

@@ -85,7 +85,7 @@ func (s admin) WatchChanges(ctx context.Context, request *connect.Request[buntin
 // of which nothing is left is sent all the same: there are no gaps.
 func commitMessage(c evaluator.Commit, prefix flag.Key) *buntingv1.WatchChangesResponse {
 	m := &buntingv1.Commit{Revision: wire.FromRevision(c.Revision), Supersedes: c.Supersedes}
-	if c.Previous != c.Revision.Number-1 {
+	if c.Joined {
 		m.Previous = &c.Previous
 	}
 	for _, t := range c.Tokens {

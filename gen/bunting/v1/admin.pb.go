@@ -2586,8 +2586,9 @@ type Commit struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Revision *Revision              `protobuf:"bytes,1,opt,name=revision,proto3" json:"revision,omitempty"`
 	Objects  []*Object              `protobuf:"bytes,2,rep,name=objects,proto3" json:"objects,omitempty"`
-	// The number of the revision that the commit leads on from, where that is not
-	// the one before: a proxy that could only poll knows several as one.
+	// Set where the commit is a difference that a proxy read, which may be several
+	// in one: the number of the revision that it leads on from. Which tokens were
+	// revoked on the way is not told then.
 	Previous *int64 `protobuf:"varint,3,opt,name=previous,proto3,oneof" json:"previous,omitempty"`
 	// The ids of the tokens that it revoked.
 	RevokedTokenIds []string `protobuf:"bytes,4,rep,name=revoked_token_ids,json=revokedTokenIds,proto3" json:"revoked_token_ids,omitempty"`
