@@ -31,6 +31,23 @@ func (b *breaker) admit() *Error {
 		b.probing = true
 		return nil
 	}
+	return b.refusal(left)
+}
+
+// resting is admit for who does not say how it went: it is never the one call
+// that tries.
+func (b *breaker) resting() *Error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	left := time.Until(b.until)
+	if b.rest == 0 || left <= 0 && !b.probing {
+		return nil
+	}
+	return b.refusal(left)
+}
+
+// refusal says why nothing is let through. Called with mu held.
+func (b *breaker) refusal(left time.Duration) *Error {
 	told := *b.last
 	told.Message += " It was not asked again, because it has failed " + times(b.failed) + " in a row."
 	if left > 0 {

@@ -77,6 +77,7 @@ type Client struct {
 	evaluator pbflagsv1connect.FlagEvaluatorServiceClient
 
 	host      *host
+	passing   breaker // of calls that are passed on: how long one takes is its caller's matter
 	handshake fetched[*Server]
 
 	writes coalescer[flag.Change, verdict]
@@ -109,7 +110,7 @@ func New(o Options) (*Client, error) {
 	if o.Policy != nil {
 		policy = *o.Policy
 	}
-	c.host = newHost(policy)
+	c.host, c.passing.policy = newHost(policy), policy
 	if c.timeout == 0 {
 		c.timeout = DefaultRequestTimeout
 	}

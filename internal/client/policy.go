@@ -40,6 +40,18 @@ var DefaultPolicy = Policy{
 	SlowDown: 0.5, SpeedUp: 1, FullSpeed: 200,
 }
 
+// UpstreamPolicy is that of a server which follows another one: it comes back by
+// itself, so nothing is repeated, and it is to notice soon that an outage is over.
+var UpstreamPolicy = Policy{
+	Attempts: 1, Patience: 5 * time.Second,
+	BreakAfter: 2, Rest: 500 * time.Millisecond, LongestRest: 2 * time.Second,
+	SlowDown: 0.5, SpeedUp: 1, FullSpeed: 200,
+}
+
+// UpstreamTimeout is RequestTimeout for it: a healthy server answers within
+// milliseconds, and a hung one is to be told from it soon.
+const UpstreamTimeout = 3 * time.Second
+
 // backoff gives the time before the n-th repetition.
 func (p Policy) backoff(n int) time.Duration {
 	longest := p.LongestBackoff

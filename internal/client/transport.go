@@ -89,7 +89,7 @@ type transport struct {
 // Do sends a request and judges the answer. What it gives is either an answer of
 // the Connect protocol with status 200, or a *fault.
 func (t *transport) Do(r *http.Request) (*http.Response, error) {
-	if t.token != "" {
+	if t.token != "" && r.Header.Get("Authorization") == "" { // what is passed on brings its own
 		r.Header.Set("Authorization", "Bearer "+t.token)
 	}
 	if t.userAgent != "" {
@@ -201,6 +201,7 @@ func judge(asked *url.URL, answer *http.Response) *fault {
 	f := &fault{status: answer.StatusCode, retryAfter: retryAfter(answer.Header.Get("Retry-After"), time.Now())}
 	what := describe(answer.Header, body)
 	if told := connectError(answer.Header, body); told != nil && answer.StatusCode != http.StatusOK {
+		copyBeside(told.Meta(), answer.Header)
 		f.err = told
 		return f
 	}

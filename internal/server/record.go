@@ -13,10 +13,11 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/bunting-flags/terraform-provider-bunting/gen/bunting/v1/buntingv1connect"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/wire"
 )
 
 // The header by which a request is found in the log, ours and the caller's.
-const requestIDHeader = "X-Request-ID"
+const requestIDHeader = wire.RequestIDHeader
 
 // Bounds of what callers may write into the log.
 const (
