@@ -14,6 +14,10 @@ type killSet struct {
 	entities    map[flag.Ref]bool // what other services kill for one entity only
 	asked, came time.Time         // of the poll that brought it; zero: none ever did
 	err         error             // why the last poll brought nothing; the set is that of before
+	// untold is why there is none: the service does not have the call. That is no
+	// outage. Kills are known from what it says of each flag then, as late as that
+	// is asked for.
+	untold error
 }
 
 // has reports whether the flag is killed, for everybody or for the entity.
@@ -66,6 +70,9 @@ func (p *killPoller) poll() {
 	var set *killSet
 	err := p.fetcher.attempt(p.fetcher.life, opKills, func(ctx context.Context) (err error) {
 		set, err = p.fetcher.client.askKills(ctx)
+		if before := p.present.Load(); unknownCall(err) && (before == nil || before.asked.IsZero()) {
+			set, err = &killSet{untold: err}, nil
+		}
 		return err
 	})
 	if err != nil {
@@ -77,7 +84,9 @@ func (p *killPoller) poll() {
 		p.present.Store(set)
 		return
 	}
-	set.asked, set.came = asked, time.Now()
+	if set.untold == nil {
+		set.asked, set.came = asked, time.Now()
+	}
 	p.present.Store(set)
 	select {
 	case <-p.fetcher.contact.recovered: // by this poll, or before what it brought

@@ -266,12 +266,14 @@ func (d *OnDemand) Overrides(ctx context.Context, entity string) (overrides []*f
 }
 
 // KilledFlags gives the kill set, by key; stale tells that the last poll failed.
-// The error is an *Error: no poll ever succeeded.
+// The error is an *Error: no poll ever succeeded, or the service has no such call.
 func (d *OnDemand) KilledFlags(ctx context.Context) (keys []flag.Key, stale bool, err error) {
 	kills, err := d.kills.known(ctx)
 	switch {
 	case err != nil:
 		return nil, false, d.left(ctx, opKills)
+	case kills.untold != nil:
+		return nil, false, kills.untold
 	case kills.asked.IsZero():
 		return nil, false, kills.err
 	}
