@@ -33,16 +33,37 @@ const (
 func (s admin) GetServer(ctx context.Context, _ *connect.Request[buntingv1.GetServerRequest]) (*connect.Response[buntingv1.GetServerResponse], error) {
 	c := callerOf(ctx)
 	view := s.evaluator.View()
+	if !view.Known() {
+		return nil, s.answerError(ctx, "greet", errNothingKnown)
+	}
 	flags, overrides, holds, bytes := s.evaluator.Size(c.Prefix)
 	m := &buntingv1.GetServerResponse{
 		Environment: view.Environment, Version: s.version, Protocol: wire.Protocol, OldestProtocol: wire.OldestProtocol,
 		Revision: wire.FromRevision(view.Revision), Flags: int64(flags), Overrides: int64(overrides), Holds: int64(holds), SnapshotBytes: bytes,
-		Actor: c.Name, Prefix: string(c.Prefix), TokenId: c.id, TokenExpiresAt: wire.FromTime(c.ends), Chain: []string{s.id},
+		Actor: c.Name, Prefix: string(c.Prefix), TokenId: c.id, TokenExpiresAt: wire.FromTime(c.ends), Chain: s.chain(),
 	}
 	for _, scope := range c.Scopes {
 		m.Scopes = append(m.Scopes, buntingv1.Scope(scope))
 	}
 	return connect.NewResponse(m), nil
+}
+
+// chain gives the ids of the servers from this one to the root.
+func (s *Server) chain() []string {
+	if s.follower == nil {
+		return []string{s.id}
+	}
+	return append([]string{s.id}, s.follower.Upstreams()...)
+}
+
+// definitions gives a view of the minimum revision or a newer one, in which what is
+// not found is not there.
+func (s *Server) definitions(ctx context.Context, minimum flag.Revision) (evaluator.View, error) {
+	view, err := s.evaluator.WaitFor(ctx, minimum)
+	if ctx.Err() == nil && !view.Known() {
+		err = errNothingKnown
+	}
+	return view, err
 }
 
 // Get reads the named objects at one revision.
@@ -67,7 +88,7 @@ func (s admin) Get(ctx context.Context, request *connect.Request[buntingv1.GetRe
 			return nil, err
 		}
 	}
-	view, err := s.evaluator.WaitFor(ctx, wire.ToRevision(request.Msg.GetMinimumRevision()))
+	view, err := s.definitions(ctx, wire.ToRevision(request.Msg.GetMinimumRevision()))
 	if err != nil {
 		return nil, s.answerError(ctx, "read definitions", err)
 	}
@@ -140,7 +161,7 @@ func (s admin) GetSnapshot(ctx context.Context, request *connect.Request[bunting
 	}
 	wanted := func(ref flag.Ref) bool { return slices.Contains(kinds, ref.Kind) && ref.Key.Under(prefix) }
 
-	if _, err := s.evaluator.WaitFor(ctx, wire.ToRevision(request.Msg.GetMinimumRevision())); err != nil {
+	if _, err := s.definitions(ctx, wire.ToRevision(request.Msg.GetMinimumRevision())); err != nil {
 		return s.answerError(ctx, "read a snapshot", err)
 	}
 	known := wire.ToRevision(request.Msg.GetKnownRevision())

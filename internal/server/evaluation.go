@@ -35,7 +35,11 @@ func (s evaluation) Evaluate(ctx context.Context, request *connect.Request[pbfla
 	if err != nil {
 		return nil, s.answerError(ctx, "evaluate a flag", err)
 	}
-	return connect.NewResponse(wire.FromAnswer(view.Evaluate(key, asker), view.Revision)), nil
+	answer := view.Evaluate(key, asker)
+	if answer.ErrorCode != "" && !view.Known() {
+		return nil, s.answerError(ctx, "evaluate a flag", errNothingKnown)
+	}
+	return connect.NewResponse(wire.FromAnswer(answer, view.Revision)), nil
 }
 
 // BulkEvaluate answers for many flags at one revision.
@@ -55,11 +59,18 @@ func (s evaluation) BulkEvaluate(ctx context.Context, request *connect.Request[p
 	}
 	if keys == nil {
 		keys = slices.Collect(view.Keys(callerOf(ctx).Prefix))
+		if len(keys) == 0 && !view.Known() {
+			return nil, s.answerError(ctx, "evaluate flags", errNothingKnown)
+		}
 	}
 	answers := make([]*pbflagsv1.EvaluateResponse, len(keys))
 	var size answerSize
 	for i, key := range keys {
-		answers[i] = wire.FromAnswer(view.Evaluate(key, asker), view.Revision)
+		answer := view.Evaluate(key, asker)
+		if answer.ErrorCode != "" && !view.Known() {
+			return nil, s.answerError(ctx, "evaluate flags", errNothingKnown)
+		}
+		answers[i] = wire.FromAnswer(answer, view.Revision)
 		if err := size.add(answers[i]); err != nil {
 			return nil, err
 		}
@@ -67,18 +78,21 @@ func (s evaluation) BulkEvaluate(ctx context.Context, request *connect.Request[p
 	return connect.NewResponse(&pbflagsv1.BulkEvaluateResponse{Evaluations: answers}), nil
 }
 
-// Health tells how well the evaluator is connected to its store.
+// Health tells how well the evaluator is connected to its source.
 func (s evaluation) Health(context.Context, *connect.Request[pbflagsv1.HealthRequest]) (*connect.Response[pbflagsv1.HealthResponse], error) {
-	h := s.evaluator.Health()
+	return connect.NewResponse(healthMessage(s.evaluator.Health())), nil
+}
+
+func healthMessage(h evaluator.Health) *pbflagsv1.HealthResponse {
 	silence := int64(-1)
 	if h.Silence >= 0 {
 		silence = int64(h.Silence.Seconds())
 	}
-	return connect.NewResponse(&pbflagsv1.HealthResponse{
+	return &pbflagsv1.HealthResponse{
 		Status:                    pbflagsv1.EvaluatorStatus(h.Status), //nolint:gosec // the numbers are the enum's
 		SecondsSinceServerContact: silence,
 		CachedFlagCount:           int32(min(h.Flags, math.MaxInt32)), ConsecutiveFailures: int32(min(h.Failures, math.MaxInt32)), //nolint:gosec // bounded
-	}), nil
+	}
 }
 
 // GetFlagState tells a flag's global state.
@@ -87,7 +101,10 @@ func (s evaluation) GetFlagState(ctx context.Context, request *connect.Request[p
 	if err != nil {
 		return nil, err
 	}
-	view := s.evaluator.View()
+	view, err := s.definitions(ctx, flag.Revision{})
+	if err != nil {
+		return nil, s.answerError(ctx, "tell the state of a flag", err)
+	}
 	f := view.Flag(key)
 	if f == nil {
 		return connect.NewResponse(&pbflagsv1.GetFlagStateResponse{}), nil
@@ -106,8 +123,12 @@ func (s evaluation) GetFlagState(ctx context.Context, request *connect.Request[p
 
 // GetKilledFlags lists the killed flags.
 func (s evaluation) GetKilledFlags(ctx context.Context, _ *connect.Request[pbflagsv1.GetKilledFlagsRequest]) (*connect.Response[pbflagsv1.GetKilledFlagsResponse], error) {
+	view, err := s.definitions(ctx, flag.Revision{})
+	if err != nil {
+		return nil, s.answerError(ctx, "list the killed flags", err)
+	}
 	m := &pbflagsv1.GetKilledFlagsResponse{}
-	for key := range s.evaluator.View().Killed(callerOf(ctx).Prefix) {
+	for key := range view.Killed(callerOf(ctx).Prefix) {
 		m.FlagIds = append(m.FlagIds, string(key))
 	}
 	return connect.NewResponse(m), nil
@@ -124,7 +145,10 @@ func (s evaluation) GetOverrides(ctx context.Context, request *connect.Request[p
 	if err != nil {
 		return nil, err
 	}
-	view := s.evaluator.View()
+	view, err := s.definitions(ctx, flag.Revision{})
+	if err != nil {
+		return nil, s.answerError(ctx, "list overrides", err)
+	}
 	m := &pbflagsv1.GetOverridesResponse{}
 	var size answerSize
 	for o := range overridesOf(view, entity, keys, callerOf(ctx).Prefix) {

@@ -28,7 +28,7 @@ func (s *Server) metrics(w http.ResponseWriter, r *http.Request) {
 
 // reader authenticates who reads a page, for which the scope is needed.
 func (s *Server) reader(r *http.Request, need token.Scope) (token.Actor, error) {
-	t, err := s.tokens.authenticate(r.Header, s.now())
+	t, err := s.authenticate(r.Context(), r.Header, need, &caller{})
 	if err != nil {
 		return token.Actor{}, err
 	}
@@ -41,11 +41,13 @@ func (s *Server) reader(r *http.Request, need token.Scope) (token.Actor, error) 
 
 // state is what a scrape tells of the definitions.
 func (s *Server) state() telemetry.State {
-	view, health := s.evaluator.View(), s.evaluator.Health()
-	now := telemetry.State{
-		Revision: view.Revision.Number, Age: health.Silence, Failures: health.Failures, Stale: health.Stale,
-		Status: statusNames[health.Status],
+	health := s.health()
+	now := telemetry.State{Age: health.Silence, Failures: health.Failures, Stale: health.Stale, Status: statusNames[health.Status], Flags: health.Flags}
+	if s.evaluator == nil {
+		return now // before a service that tells no revisions
 	}
+	view := s.evaluator.View()
+	now.Revision = view.Revision.Number
 	now.Flags, now.Overrides, _ = view.Counts()
 	for range view.Killed("") {
 		now.Killed++

@@ -65,7 +65,8 @@ var procedures = map[string]procedure{
 type caller struct {
 	token.Actor
 
-	hash       string    // of the secret, to ask again while a stream lasts
+	secret     string    // to ask again while a stream lasts, and to pass calls on
+	hash       string    // of the secret
 	id         string    // of the token
 	ends       time.Time // when the token expires; zero: never
 	connection *http.ResponseController
@@ -90,9 +91,13 @@ func (s *Server) call(w http.ResponseWriter, r *http.Request, p procedure) {
 	formIsJSON(r)
 	w.Header().Set("Cache-Control", "no-store") // what a proxy on the way remembers would be stale
 
-	t, err := s.authenticate(r.Header, p.scope)
+	var err error
+	var t token.Token
+	if err = s.misled(r); err == nil {
+		t, err = s.authenticate(r.Context(), r.Header, p.scope, c)
+	}
 	if err == nil {
-		c.Actor, c.hash, c.id, c.ends = t.Actor(), t.Hash, t.ID, t.ExpiresAt
+		c.Actor, c.id, c.ends = t.Actor(), t.ID, t.ExpiresAt
 		recordOf(r.Context()).actor = c.Name
 		err = s.answered(r.Context(), p.side)
 	}
@@ -122,13 +127,17 @@ func (s *Server) call(w http.ResponseWriter, r *http.Request, p procedure) {
 // anonymous is who asks without a token, where that is allowed.
 var anonymous = token.Token{Name: "anonymous", Scopes: []token.Scope{token.Evaluate}}
 
-// authenticate finds the caller. Without a token, which is no wrong one, it is
-// anonymous where that is allowed and enough.
-func (s *Server) authenticate(header http.Header, scope token.Scope) (token.Token, error) {
+// authenticate finds the caller, and notes the secret. Without a token, which is no
+// wrong one, it is anonymous where that is allowed and enough.
+func (s *Server) authenticate(ctx context.Context, header http.Header, scope token.Scope, c *caller) (t token.Token, err error) {
 	if s.anonymous && scope == token.Evaluate && len(header.Values("Authorization")) == 0 {
 		return anonymous, nil
 	}
-	return s.tokens.authenticate(header, s.now())
+	if c.secret, err = secretOf(header); err != nil {
+		return t, err
+	}
+	c.hash = token.Hash(c.secret)
+	return s.authority.verify(ctx, c.secret, c.hash, s.now())
 }
 
 // within gives the request on the connection so long, and the grace. The

@@ -28,10 +28,12 @@ const (
 // record is what the log says of a request: never a token, an entity or a query.
 type record struct {
 	id    string
-	actor string // "" for none that was authenticated
-	code  string // of the call, "" when it was answered or none
+	actor string   // "" for none that was authenticated
+	code  string   // of the call, "" when it was answered or none
+	via   []string // ids of the servers that passed the call on
 
 	tooLarge bool // the refusal is answered with the status for that
+	tooMany  bool // it is the upstream's about too many requests, and not about a large one
 }
 
 type recordKey struct{}
@@ -49,7 +51,7 @@ func recordOf(ctx context.Context) *record {
 // recorded runs a handler, catches its panics, and writes the request's line.
 func (s *Server) recorded(w http.ResponseWriter, r *http.Request, handle http.HandlerFunc) {
 	began := time.Now()
-	rec := &record{id: requestID(r.Header.Get(requestIDHeader))}
+	rec := &record{id: requestID(r.Header.Get(requestIDHeader)), via: viaOf(r.Header)}
 	w.Header().Set(requestIDHeader, rec.id)
 	answer := &answerWriter{ResponseWriter: w, record: rec}
 	defer func() {
@@ -149,7 +151,7 @@ type answerWriter struct {
 // WriteHeader writes the status. Connect has no code for a body that is too
 // large: it writes 429, which asks the caller to try again later, and we 400.
 func (a *answerWriter) WriteHeader(status int) {
-	if status == http.StatusTooManyRequests || status == http.StatusBadRequest && a.record.tooLarge {
+	if status == http.StatusTooManyRequests && !a.record.tooMany || status == http.StatusBadRequest && a.record.tooLarge {
 		status = http.StatusRequestEntityTooLarge
 	}
 	if a.status == 0 {

@@ -31,6 +31,7 @@ const (
 	reasonAdminElsewhere  = "ADMIN_ELSEWHERE"
 	reasonAdminOff        = "ADMIN_OFF"
 	reasonNotLoopback     = "NOT_LOOPBACK"
+	reasonUpstream        = "UPSTREAM_UNREACHABLE"
 )
 
 // refusal makes an error of a call, for people and, by its reason, for programs.
@@ -65,6 +66,9 @@ func covered(problem error) error {
 	return refusal(connect.CodePermissionDenied, reasonPrefixDenied, problem.Error(), "")
 }
 
+// errNothingKnown says that nothing can be said of what is there and what is not.
+var errNothingKnown = errors.New("nothing is known of the definitions yet: since this server was started, their source has not answered. Try again later")
+
 func invalid(format string, args ...any) error {
 	return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf(format, args...))
 }
@@ -79,6 +83,8 @@ func (s *Server) answerError(ctx context.Context, doing string, err error) error
 		return withDetail(connect.NewError(connect.CodeFailedPrecondition, err), &buntingv1.ErrorDetail{Reason: reasonStoreChanged, Revision: revision})
 	case errors.Is(err, evaluator.ErrNotReached):
 		return withDetail(connect.NewError(connect.CodeFailedPrecondition, err), &buntingv1.ErrorDetail{Reason: reasonNotReached, Revision: revision})
+	case errors.Is(err, errNothingKnown):
+		return refusal(connect.CodeUnavailable, reasonNotReady, err.Error(), "")
 	case errors.Is(err, store.ErrRequestReused):
 		return withDetail(connect.NewError(connect.CodeInvalidArgument, err), &buntingv1.ErrorDetail{Reason: reasonRequestIDReused})
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):

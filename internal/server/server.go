@@ -18,6 +18,7 @@ import (
 
 	"github.com/bunting-flags/terraform-provider-bunting/gen/bunting/v1/buntingv1connect"
 	"github.com/bunting-flags/terraform-provider-bunting/gen/pbflags/v1/pbflagsv1connect"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/client"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/evaluator"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/store"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/telemetry"
@@ -38,11 +39,19 @@ const (
 // stop.
 const DrainLimit = 15 * time.Second
 
-// Options are what a server stands on.
+// Options are what a server stands on: a store, another flag server, or a service
+// that has only FlagEvaluatorService.
 type Options struct {
-	Store     store.Store
-	Root      *evaluator.Root      // of Store; Run runs it
-	ID        string               // of this run of the server, in chains of proxies; "": a random one
+	Store store.Store
+	Root  *evaluator.Root // of Store; Run runs it
+
+	Follower *evaluator.Follower // of Upstream; Run runs it
+	Upstream *client.Client      // passes calls on; its own token is not used for that
+
+	OnDemand *client.OnDemand   // Run closes it. It needs Anonymous: nobody judges tokens there
+	Compiled evaluator.Compiled // the flags that OnDemand has compiled in; nil: none
+
+	ID        string               // of this run of the server, in chains of proxies; "": the follower's, or a random one
 	Version   string               // of the program, for the handshake
 	Log       *slog.Logger         // nil: nothing is logged
 	Telemetry *telemetry.Telemetry // nil: one of its own, without spans
@@ -56,41 +65,50 @@ type Options struct {
 
 // Server is an http.Handler of everything that a flag server answers.
 type Server struct {
-	store     store.Store
-	root      *evaluator.Root
-	evaluator *evaluator.Evaluator
+	store     store.Store          // nil on a proxy
+	root      *evaluator.Root      // nil on a proxy
+	follower  *evaluator.Follower  // nil but on a proxy
+	upstream  *client.Client       // the follower's
+	onDemand  *client.OnDemand     // nil but before a plain evaluator service
+	compiled  evaluator.Compiled   // beside onDemand; may be nil
+	evaluator *evaluator.Evaluator // the root's or the follower's; nil beside onDemand
+	anonymous bool
 	id        string
 	version   string
 	log       *slog.Logger
 	telemetry *telemetry.Telemetry
 	now       func() time.Time
 
-	anonymous     bool
 	adminListener net.Listener
 	adminOff      bool
 	logRequests   bool
 
-	web    *http.Server
-	tokens *credentials
-	rpc    http.Handler
-	errors *connect.ErrorWriter
+	web       *http.Server
+	tokens    *credentials // nil beside onDemand
+	authority authority
+	rpc       http.Handler
+	errors    *connect.ErrorWriter
 
 	draining   chan struct{} // closed when the drain begins
 	drainLimit time.Duration
 }
 
-// New makes a server and loads the store's tokens. It is ready to answer.
+// New makes a server and, of a store, loads the tokens. It is ready to answer.
 func New(ctx context.Context, options Options) (*Server, error) {
 	s := &Server{
-		store: options.Store, root: options.Root, evaluator: options.Root.Evaluator, id: options.ID, version: options.Version, log: options.Log, now: options.Now,
+		store: options.Store, root: options.Root, follower: options.Follower, upstream: options.Upstream, onDemand: options.OnDemand, compiled: options.Compiled,
+		id: options.ID, version: options.Version, log: options.Log, now: options.Now,
 		anonymous: options.Anonymous, adminListener: options.AdminListener, adminOff: options.AdminOff, logRequests: options.LogRequests,
-		telemetry: options.Telemetry, tokens: newCredentials(), draining: make(chan struct{}), drainLimit: DrainLimit,
+		telemetry: options.Telemetry, draining: make(chan struct{}), drainLimit: DrainLimit,
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	if s.now == nil {
 		s.now = time.Now
+	}
+	if s.id == "" && s.follower != nil {
+		s.id = s.follower.ID()
 	}
 	if s.id == "" {
 		s.id = rand.Text()
@@ -99,12 +117,9 @@ func New(ctx context.Context, options Options) (*Server, error) {
 		s.telemetry = telemetry.New(telemetry.Options{Version: s.version})
 	}
 	s.telemetry.Observe(s.state)
-	known, err := s.store.Tokens(ctx)
+	answering, administering, err := s.stand(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("read the tokens: %w", err)
-	}
-	for _, t := range known {
-		s.tokens.put(t)
+		return nil, err
 	}
 
 	handling := []connect.HandlerOption{
@@ -115,8 +130,8 @@ func New(ctx context.Context, options Options) (*Server, error) {
 		}),
 	}
 	mux := http.NewServeMux()
-	mux.Handle(pbflagsv1connect.NewFlagEvaluatorServiceHandler(evaluation{s}, handling...))
-	mux.Handle(buntingv1connect.NewFlagAdminServiceHandler(admin{s}, handling...))
+	mux.Handle(pbflagsv1connect.NewFlagEvaluatorServiceHandler(answering, handling...))
+	mux.Handle(buntingv1connect.NewFlagAdminServiceHandler(administering, handling...))
 	s.rpc = mux
 	s.web = s.network()
 	s.errors = connect.NewErrorWriter(handling...)
@@ -174,7 +189,7 @@ func (s *Server) Run(ctx context.Context, listener net.Listener) error {
 	// Requests and the evaluator outlive the context: its end begins the drain.
 	beyond, end := context.WithCancel(context.WithoutCancel(ctx))
 	var background sync.WaitGroup
-	background.Go(func() { s.root.Run(beyond) })
+	background.Go(func() { s.runSource(beyond) })
 	defer background.Wait()
 	defer end()
 	s.web.BaseContext = func(l net.Listener) context.Context { return onListener(beyond, l) }
@@ -216,22 +231,6 @@ func (s *Server) Run(ctx context.Context, listener net.Listener) error {
 
 // Cut closes the listeners and every connection at once. Run returns.
 func (s *Server) Cut() { _ = s.web.Close() } // the connections are given up as it is
-
-// readyz answers 200 only while questions are answered. A silent store does not
-// end that: what was last known is served, and a load balancer that took every
-// server out because their one database is down would end it for nothing. The
-// text says so.
-func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
-	health := s.evaluator.Health()
-	switch {
-	case s.isDraining():
-		answerText(w, r, http.StatusServiceUnavailable, "draining")
-	case health.Stale:
-		answerText(w, r, http.StatusOK, fmt.Sprintf("ready, but stale: the store has not answered for %d s", int(health.Silence.Seconds())))
-	default:
-		answerText(w, r, http.StatusOK, "ready")
-	}
-}
 
 func (s *Server) isDraining() bool {
 	select {

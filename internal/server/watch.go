@@ -33,6 +33,9 @@ func (s admin) WatchChanges(ctx context.Context, request *connect.Request[buntin
 	}
 
 	at := wire.ToRevision(request.Msg.GetSince())
+	if _, err := s.definitions(ctx, flag.Revision{}); err != nil {
+		return s.answerError(ctx, "watch changes", err)
+	}
 	if at == (flag.Revision{}) {
 		at = s.evaluator.View().Revision
 	} else if present := s.evaluator.View().Revision; at.StoreID == present.StoreID && at.Number > present.Number {
@@ -75,7 +78,7 @@ func (s admin) WatchChanges(ctx context.Context, request *connect.Request[buntin
 			return ctx.Err()
 		}
 		// A token may end while its stream lasts.
-		if _, err := s.tokens.check(c.hash, s.now()); err != nil {
+		if _, err := s.authority.verify(ctx, c.secret, c.hash, s.now()); err != nil {
 			return err
 		}
 	}
