@@ -55,7 +55,7 @@ way are answered; a second signal ends it at once.`,
 }
 
 // awaited are settings that nothing follows yet.
-var awaited = []string{"upstream", "descriptors", "data", "environment_color"}
+var awaited = []string{"descriptors", "data", "environment_color"}
 
 // serve runs a server until the context ends and it has drained.
 func (a *app) serve(ctx context.Context, settings *configuration.Settings) (err error) {
@@ -84,28 +84,27 @@ func (a *app) serve(ctx context.Context, settings *configuration.Settings) (err 
 			return err
 		}
 	}
-	definitions, err := openDatabase(ctx, settings, log)
+	open := a.openRoot
+	if settings.Mode() == configuration.Proxy {
+		open = func(ctx context.Context, settings *configuration.Settings, tells *telemetry.Telemetry, at listeners, log *slog.Logger) (opened, error) {
+			return a.openProxy(ctx, settings, nil, tells, at, log)
+		}
+	}
+	stands, err := open(ctx, settings, tells, at, log)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, definitions.Close()) }()
-	definitions = tells.Store(definitions)
-	adminToken, err := bootstrap(ctx, definitions, settings.TokenFile, time.Now())
-	if err != nil {
-		return err
-	}
-	web, err := newServer(ctx, settings, definitions, tells, at, log)
-	if err != nil {
-		return err
-	}
+	defer func() { err = errors.Join(err, stands.close()) }()
 
-	is := ready{Endpoint: endpointOf(at.requests.Addr()), AdminEndpoint: at.adminEndpoint(), Environment: settings.Environment, PID: os.Getpid(), Version: version}
+	is := ready{Endpoint: endpointOf(at.requests.Addr()), AdminEndpoint: at.adminEndpoint(), Environment: stands.environment, PID: os.Getpid(), Version: version}
 	tellStart(ctx, settings, is, at, log)
-	adminToken.tell(ctx, log)
+	if stands.tell != nil {
+		stands.tell(ctx, log)
+	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	done := make(chan error, 1)
-	go func() { done <- web.Run(ctx, at.requests) }()
+	go func() { done <- stands.web.Run(ctx, at.requests) }()
 	if settings.ReadyFile != "" {
 		// The port has been open since it was listened on, so requests are answered.
 		if err := writeReady(settings.ReadyFile, is); err != nil {
@@ -119,6 +118,38 @@ func (a *app) serve(ctx context.Context, settings *configuration.Settings) (err 
 	}
 	log.Info("bunting has stopped")
 	return nil
+}
+
+// opened is a server and what it stands on.
+type opened struct {
+	web         *server.Server
+	environment string
+	tell        func(context.Context, *slog.Logger) // of a token that was made; nil: none was
+	close       func() error
+}
+
+// closeUnless closes what the server stands on, unless it is served.
+func (o opened) closeUnless(served bool) error {
+	if served {
+		return nil
+	}
+	return o.close()
+}
+
+// openRoot puts a root of the database at the listeners.
+func (a *app) openRoot(ctx context.Context, settings *configuration.Settings, tells *telemetry.Telemetry, at listeners, log *slog.Logger) (o opened, err error) {
+	definitions, err := openDatabase(ctx, settings, log)
+	if err != nil {
+		return o, err
+	}
+	o.environment, o.close = settings.Environment, definitions.Close
+	definitions = tells.Store(definitions)
+	adminToken, err := bootstrap(ctx, definitions, settings.TokenFile, time.Now())
+	if err == nil {
+		o.tell = adminToken.tell
+		o.web, err = newServer(ctx, settings, definitions, tells, at, log)
+	}
+	return o, errors.Join(err, o.closeUnless(err == nil))
 }
 
 // newServer puts a root of the store at the listeners.
@@ -140,7 +171,7 @@ func tellStart(ctx context.Context, settings *configuration.Settings, is ready, 
 		attributes = append(attributes, slog.String("admin_endpoint", is.AdminEndpoint))
 	}
 	attributes = append(attributes, slog.String("environment", is.Environment), slog.String("mode", string(settings.Mode())),
-		slog.String("database", settings.Database.String()), slog.String("version", is.Version))
+		source(settings), slog.String("version", is.Version))
 	log.LogAttrs(ctx, slog.LevelInfo, "bunting listens", attributes...)
 	if !at.areLocal() {
 		log.Warn("tokens and values cross the network in plain text: --allow-plaintext is set")
@@ -148,4 +179,12 @@ func tellStart(ctx context.Context, settings *configuration.Settings, is ready, 
 	if settings.Anonymous {
 		log.Warn("callers without a token may evaluate and use the state calls: anonymous is evaluate")
 	}
+}
+
+// source tells what the definitions are read from.
+func source(settings *configuration.Settings) slog.Attr {
+	if settings.Mode() == configuration.Proxy {
+		return slog.String("upstream", settings.Upstream)
+	}
+	return slog.String("database", settings.Database.String())
 }

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"strings"
+
+	"github.com/bunting-flags/terraform-provider-bunting/internal/client"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/configuration"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/evaluator"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/server"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/telemetry"
+)
+
+// openProxy puts a proxy at the listeners: of a Bunting server a replica, of a
+// service that has only FlagEvaluatorService what is asked on demand. Compiled are
+// the flags of the descriptors; nil: there are none.
+func (a *app) openProxy(ctx context.Context, settings *configuration.Settings, compiled evaluator.Compiled, tells *telemetry.Telemetry, at listeners, log *slog.Logger) (o opened, err error) {
+	secret := strings.TrimSpace(a.env("BUNTING_TOKEN"))
+	if settings.UpstreamTokenFile != "" {
+		if secret, err = readToken(settings.UpstreamTokenFile); err != nil {
+			return o, err
+		}
+	}
+	upstream, err := client.New(client.Options{
+		Endpoint: settings.Upstream, Token: secret, UserAgent: "bunting/" + version, RequestTimeout: client.UpstreamTimeout, Policy: &client.UpstreamPolicy, Around: tells.Transport,
+	})
+	if err != nil {
+		return o, err
+	}
+	o.close = func() error { upstream.Close(); return nil }
+	options := server.Options{
+		Upstream: upstream, Version: version, Log: log, Telemetry: tells,
+		Anonymous: settings.Anonymous, AdminListener: at.admin, AdminOff: !settings.Admin, LogRequests: settings.LogRequests,
+	}
+	// Whether an upstream that does not answer may be done without is the follower's
+	// question.
+	if greeted, err := upstream.Greet(ctx); err == nil && greeted.EvaluatorOnly {
+		o.environment = settings.Environment
+		options.Compiled = compiled
+		options.OnDemand, err = onDemand(upstream, settings.Cache, compiled)
+		if err == nil {
+			o.web, err = server.New(ctx, options)
+		}
+		if err != nil && options.OnDemand != nil {
+			options.OnDemand.Close()
+		}
+		return o, errors.Join(err, o.closeUnless(err == nil))
+	}
+	options.Follower, err = evaluator.NewFollower(ctx, upstream, evaluator.FollowerOptions{
+		Options: evaluator.Options{Log: log, StaleAfter: settings.StaleAfter, Environment: settings.Environment, Compiled: compiled},
+		ID:      rand.Text(),
+		Poll:    settings.UpstreamPoll,
+	})
+	if err == nil {
+		o.environment = options.Follower.View().Environment
+		o.web, err = server.New(ctx, options)
+	}
+	return o, errors.Join(err, o.closeUnless(err == nil))
+}
+
+// onDemand makes the cache before a service that has only FlagEvaluatorService.
+func onDemand(upstream *client.Client, cache configuration.Cache, compiled evaluator.Compiled) (*client.OnDemand, error) {
+	policy := client.DefaultOnDemandPolicy
+	policy.KillTTL, policy.FlagTTL, policy.OverrideTTL = cache.KillTTL, cache.FlagTTL, cache.OverrideTTL
+	policy.FlagEntries, policy.OverrideEntries = cache.FlagMaxEntries, cache.OverrideMaxEntries
+	policy.JitterPercent, policy.FetchTimeout = cache.JitterPercent, cache.FetchTimeout
+	var definition func(flag.Key) *flag.Flag
+	if compiled != nil {
+		definition = compiled.Flag
+	}
+	return client.NewOnDemand(upstream, policy, definition)
+}
