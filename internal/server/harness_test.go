@@ -134,6 +134,15 @@ func start(tb testing.TB, with ...func(*Options)) *harness {
 	for _, change := range with {
 		change(&options)
 	}
+	h.run(tb, options, func() { memory.Close() })
+	h.admin = h.token(tb, token.Token{Name: "admin", Scopes: []token.Scope{token.Admin}})
+	return h
+}
+
+// run runs a server until the test ends, and then closes what it stood on.
+func (h *harness) run(tb testing.TB, options Options, closing func()) {
+	tb.Helper()
+	var err error
 	if h.server, err = New(tb.Context(), options); err != nil {
 		tb.Fatal(err)
 	}
@@ -155,13 +164,11 @@ func start(tb testing.TB, with ...func(*Options)) *harness {
 	tb.Cleanup(func() {
 		h.server.Cut()
 		h.drain()
-		memory.Close()
+		closing()
 		if strings.Contains(h.log.String(), "a handler panicked") && !strings.Contains(tb.Name(), "Panic") {
 			tb.Errorf("a handler panicked:\n%s", h.log)
 		}
 	})
-	h.admin = h.token(tb, token.Token{Name: "admin", Scopes: []token.Scope{token.Admin}})
-	return h
 }
 
 // token makes a token of the name, scopes, prefix and expiry and gives its secret.

@@ -1,0 +1,178 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"path"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/bunting-flags/terraform-provider-bunting/internal/client"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/evaluator"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
+)
+
+// gate stands before an upstream. It counts what is asked, and answers itself when
+// a test says so.
+type gate struct {
+	*httptest.Server
+
+	mu      sync.Mutex
+	behind  http.Handler
+	instead http.HandlerFunc // nil: what is behind answers
+	asked   map[string]int   // by the call's name
+	ids     map[string]bool  // request ids that came
+}
+
+func newGate(tb testing.TB, behind http.Handler) *gate {
+	tb.Helper()
+	g := &gate{behind: behind, asked: map[string]int{}, ids: map[string]bool{}}
+	g.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		g.mu.Lock()
+		g.asked[path.Base(r.URL.Path)]++
+		g.ids[r.Header.Get(requestIDHeader)] = true
+		answer := g.behind.ServeHTTP
+		if g.instead != nil {
+			answer = g.instead
+		}
+		g.mu.Unlock()
+		answer(w, r)
+	}))
+	tb.Cleanup(func() {
+		g.CloseClientConnections()
+		g.Close()
+	})
+	return g
+}
+
+// set has the gate answer by itself, for what is asked from now on and for the
+// streams that there are; nil: no longer.
+func (g *gate) set(instead http.HandlerFunc) {
+	g.mu.Lock()
+	g.instead = instead
+	g.mu.Unlock()
+	if instead != nil {
+		g.CloseClientConnections()
+	}
+}
+
+// down is an upstream that is away.
+func down(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/html")
+	w.WriteHeader(http.StatusBadGateway)
+	w.Write([]byte("<html>bad gateway</html>"))
+}
+
+// hung is an upstream that takes what it is asked and says nothing.
+func hung(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+
+func (g *gate) count(call string) int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.asked[call]
+}
+
+func (g *gate) counts() map[string]int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return maps.Clone(g.asked)
+}
+
+func (g *gate) saw(id string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.ids[id]
+}
+
+// upstreamClient is a proxy's client of its upstream.
+func upstreamClient(tb testing.TB, endpoint, secret string) *client.Client {
+	tb.Helper()
+	c, err := client.New(client.Options{Endpoint: endpoint, Token: secret, RequestTimeout: client.UpstreamTimeout, Policy: &client.UpstreamPolicy})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return c
+}
+
+// behind starts a proxy of the upstream at the endpoint, with the token.
+func behind(tb testing.TB, endpoint, secret string, with ...func(*evaluator.FollowerOptions, *Options)) *harness {
+	tb.Helper()
+	h := &harness{log: &syncBuffer{}, ended: make(chan struct{}), admin: secret}
+	log := slog.New(slog.NewJSONHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	upstream := upstreamClient(tb, endpoint, secret)
+	following := evaluator.FollowerOptions{Options: evaluator.Options{Log: log}, ID: "proxy-" + tb.Name()}
+	options := Options{Upstream: upstream, Version: "1.2.3", Log: log}
+	for _, change := range with {
+		change(&following, &options)
+	}
+	var err error
+	if options.Follower, err = evaluator.NewFollower(tb.Context(), upstream, following); err != nil {
+		upstream.Close()
+		tb.Fatal(err)
+	}
+	h.run(tb, options, upstream.Close)
+	return h
+}
+
+// named gives a proxy its id.
+func named(id string) func(*evaluator.FollowerOptions, *Options) {
+	return func(o *evaluator.FollowerOptions, _ *Options) { o.ID = id }
+}
+
+// has waits until a server has the revision.
+func (h *harness) has(tb testing.TB, at flag.Revision) {
+	tb.Helper()
+	ctx, done := context.WithTimeout(tb.Context(), 10*time.Second)
+	defer done()
+	for {
+		_, err := h.server.evaluator.WaitFor(ctx, flag.Revision{Number: at.Number})
+		if err == nil {
+			return
+		}
+		if ctx.Err() != nil {
+			tb.Fatalf("it does not come to revision %d: %v\n%s", at.Number, err, h.log)
+		}
+	}
+}
+
+// eventually waits until something is so.
+func eventually(tb testing.TB, what string, limit time.Duration, so func() bool) {
+	tb.Helper()
+	end := time.After(limit)
+	look := time.NewTicker(10 * time.Millisecond)
+	defer look.Stop()
+	for !so() {
+		select {
+		case <-look.C:
+		case <-end:
+			tb.Fatalf("not within %s: %s", limit, what)
+		}
+	}
+}
+
+// held keeps back the answers to one call until it is told to let them go.
+type held struct {
+	behind http.Handler
+	call   string
+	come   chan struct{} // gets a word when an answer is there
+	let    chan struct{}
+}
+
+func (k *held) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if path.Base(r.URL.Path) != k.call {
+		k.behind.ServeHTTP(w, r)
+		return
+	}
+	answer := httptest.NewRecorder()
+	k.behind.ServeHTTP(answer, r)
+	k.come <- struct{}{}
+	<-k.let
+	maps.Copy(w.Header(), answer.Header())
+	w.WriteHeader(answer.Code)
+	_, _ = w.Write(bytes.Clone(answer.Body.Bytes()))
+}

@@ -1,0 +1,515 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
+
+	buntingv1 "github.com/bunting-flags/terraform-provider-bunting/gen/bunting/v1"
+	"github.com/bunting-flags/terraform-provider-bunting/gen/bunting/v1/buntingv1connect"
+	pbflagsv1 "github.com/bunting-flags/terraform-provider-bunting/gen/pbflags/v1"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/evaluator"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/token"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/wire"
+)
+
+// chained are a root, a proxy behind it and one behind that, with the gates between.
+type chained struct {
+	root, near, far *harness
+	upper, lower    *gate
+}
+
+func chain(t *testing.T) chained {
+	t.Helper()
+	var c chained
+	c.root = start(t, func(o *Options) { o.ID = "root" })
+	c.root.apply(t, flag.Put(boolean("pay")), flag.Put(boolean("held")), flag.Put(override("pay", "u1", false)), flag.Put(hold("held", "ops-anna")))
+	c.upper = newGate(t, c.root.server)
+	c.near = behind(t, c.upper.URL, c.root.admin, named("near"))
+	c.lower = newGate(t, c.near.server)
+	c.far = behind(t, c.lower.URL, c.root.admin, named("far"))
+	return c
+}
+
+// evaluated asks a server what a flag is.
+func evaluated(tb testing.TB, c clients, key flag.Key, entity string) *pbflagsv1.EvaluateResponse {
+	tb.Helper()
+	response, err := c.Evaluate(tb.Context(), connect.NewRequest(&pbflagsv1.EvaluateRequest{FlagId: string(key), EntityId: entity}))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return response.Msg
+}
+
+func TestAProxyAnswersAsItsRootDoes(t *testing.T) {
+	t.Parallel()
+	c := chain(t)
+	for name, call := range calls {
+		if err := call(t.Context(), c.far.as(t, c.root.admin)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	root, far := c.root.as(t, c.root.admin), c.far.as(t, c.root.admin)
+	c.far.has(t, c.root.server.evaluator.View().Revision)
+	ask := map[string]func(c clients) (proto.Message, error){
+		"bulk": func(c clients) (proto.Message, error) {
+			r, err := c.BulkEvaluate(t.Context(), connect.NewRequest(&pbflagsv1.BulkEvaluateRequest{EntityId: "u1"}))
+			return r.Msg, err
+		},
+		"state": func(c clients) (proto.Message, error) {
+			r, err := c.GetFlagState(t.Context(), connect.NewRequest(&pbflagsv1.GetFlagStateRequest{FlagId: "held"}))
+			return r.Msg, err
+		},
+		"killed": func(c clients) (proto.Message, error) {
+			r, err := c.GetKilledFlags(t.Context(), connect.NewRequest(&pbflagsv1.GetKilledFlagsRequest{}))
+			return r.Msg, err
+		},
+		"overrides": func(c clients) (proto.Message, error) {
+			r, err := c.GetOverrides(t.Context(), connect.NewRequest(&pbflagsv1.GetOverridesRequest{EntityId: "u1"}))
+			return r.Msg, err
+		},
+		"get": func(c clients) (proto.Message, error) {
+			r, err := c.Get(t.Context(), connect.NewRequest(&buntingv1.GetRequest{Refs: []*buntingv1.Ref{wire.FromRef(flag.FlagRef("held")), wire.FromRef(flag.FlagRef("none"))}}))
+			return r.Msg, err
+		},
+		"audit": func(c clients) (proto.Message, error) {
+			r, err := c.GetAuditLog(t.Context(), connect.NewRequest(&buntingv1.GetAuditLogRequest{}))
+			return r.Msg, err
+		},
+	}
+	asked := c.upper.counts()
+	for name, question := range ask {
+		want, err := question(root)
+		got, err2 := question(far)
+		if err != nil || err2 != nil || !proto.Equal(want, got) {
+			t.Errorf("%s: the root says %v (%v), the far proxy %v (%v)", name, want, err, got, err2)
+		}
+	}
+	for call, count := range c.upper.counts() {
+		if more := count - asked[call]; more > 0 && call != "GetAuditLog" {
+			t.Errorf("it took %d calls of %s at the root", more, call)
+		}
+	}
+	server, err := far.GetServer(t.Context(), connect.NewRequest(&buntingv1.GetServerRequest{}))
+	if want := []string{"far", "near", "root"}; err != nil || !slices.Equal(server.Msg.GetChain(), want) || server.Msg.GetActor() != "admin" || server.Msg.GetEnvironment() != "test" {
+		t.Errorf("%v %v", server, err)
+	}
+}
+
+func TestAKillReachesTheFarProxyWithinASecond(t *testing.T) {
+	t.Parallel()
+	c := chain(t)
+	far := c.far.as(t, c.root.scoped(t, token.Evaluate))
+	if answer := evaluated(t, far, "pay", ""); answer.GetSource() != pbflagsv1.EvaluationSource_EVALUATION_SOURCE_GLOBAL {
+		t.Fatal(answer)
+	}
+	began := time.Now()
+	at := c.root.apply(t, flag.Put(hold("pay", "ops-anna")))
+	c.far.has(t, at)
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("it took %s", took)
+	}
+	if answer := evaluated(t, far, "pay", ""); answer.GetSource() != pbflagsv1.EvaluationSource_EVALUATION_SOURCE_KILLED || answer.GetStale() {
+		t.Error(answer)
+	}
+	// The stream of changes goes on, and reads on from any proxy.
+	stream := watch(t, c.far.as(t, c.root.admin), flag.Revision{StoreID: at.StoreID, Number: at.Number - 1})
+	if m := next(t, stream).GetCommit(); wire.ToRevision(m.GetRevision()) != at || m.Previous != nil || len(m.GetObjects()) != 1 {
+		t.Errorf("the far stream told %v", m)
+	}
+}
+
+func protocols(t *testing.T, h *harness, secret string) map[string]clients {
+	t.Helper()
+	return map[string]clients{
+		"Connect": h.as(t, secret), "JSON": h.as(t, secret, connect.WithProtoJSON()),
+		"gRPC": h.over(t, secret, h2c(t), connect.WithGRPC()), "gRPC-Web": h.as(t, secret, connect.WithGRPCWeb()),
+	}
+}
+
+func TestWhoWritesThroughAProxyReadsItThere(t *testing.T) {
+	t.Parallel()
+	c := chain(t)
+	for name, far := range protocols(t, c.far, c.root.admin) {
+		key := flag.Key("made-over/" + name)
+		response, err := far.Apply(t.Context(), connect.NewRequest(&buntingv1.ApplyRequest{Changes: []*buntingv1.Change{wire.FromChange(flag.Put(boolean(key)))}, Note: "by " + name}))
+		if err != nil || response.Msg.GetResults()[0].GetStatus() != buntingv1.ResultStatus_RESULT_STATUS_APPLIED {
+			t.Fatalf("%s: %v %v", name, response, err)
+		}
+		if answer := evaluated(t, far, key, ""); !answer.GetValue().GetBoolValue() {
+			t.Errorf("%s: %v", name, answer)
+		}
+	}
+	// The change is the caller's, whoever's token the proxies have.
+	writer := c.root.token(t, token.Token{Name: "writer", Scopes: []token.Scope{token.Write}})
+	request := connect.NewRequest(&buntingv1.ApplyRequest{Changes: []*buntingv1.Change{wire.FromChange(flag.Put(boolean("hers")))}, RequestId: "once"})
+	request.Header().Set(requestIDHeader, "find-me")
+	for range 2 {
+		if _, err := c.far.as(t, writer).Apply(t.Context(), request); err != nil {
+			t.Fatal(err)
+		}
+	}
+	log, err := c.far.as(t, c.root.admin).GetAuditLog(t.Context(), connect.NewRequest(&buntingv1.GetAuditLogRequest{FlagKey: "hers"}))
+	if err != nil || len(log.Msg.GetEntries()) != 1 || log.Msg.GetEntries()[0].GetActor() != "writer" {
+		t.Errorf("%v %v", log, err)
+	}
+	if !c.lower.saw("find-me") || !c.upper.saw("find-me") {
+		t.Error("the request's id was not passed on")
+	}
+	// A dry run is judged by the root and changes nothing.
+	dry, err := c.far.as(t, writer).Apply(t.Context(), connect.NewRequest(&buntingv1.ApplyRequest{DryRun: true, Changes: []*buntingv1.Change{wire.FromChange(flag.Put(boolean("never")))}}))
+	if err != nil || dry.Msg.GetResults()[0].GetStatus() != buntingv1.ResultStatus_RESULT_STATUS_APPLIED {
+		t.Errorf("%v %v", dry, err)
+	}
+	if answer := evaluated(t, c.far.as(t, writer), "never", ""); answer.GetErrorCode() == "" {
+		t.Error(answer)
+	}
+}
+
+// What the root refuses comes through two proxies as it was said.
+func TestARefusalIsPassedOnUnchanged(t *testing.T) {
+	t.Parallel()
+	c := chain(t)
+	reader, writer := c.root.scoped(t, token.Read), c.root.scoped(t, token.Write)
+	first := &buntingv1.ApplyRequest{Changes: []*buntingv1.Change{wire.FromChange(flag.Put(boolean("a")))}, RequestId: "used"}
+	if _, err := c.root.as(t, writer).Apply(t.Context(), connect.NewRequest(first)); err != nil {
+		t.Fatal(err)
+	}
+	for name, row := range map[string]struct {
+		secret string
+		call   func(c clients) error
+	}{
+		"a request id for other content": {writer, func(c clients) error {
+			_, err := c.Apply(t.Context(), connect.NewRequest(&buntingv1.ApplyRequest{Changes: []*buntingv1.Change{wire.FromChange(flag.Put(boolean("b")))}, RequestId: "used"}))
+			return err
+		}},
+		"a scope too small": {reader, func(c clients) error { // with a challenge beside it
+			_, err := c.Apply(t.Context(), connect.NewRequest(&buntingv1.ApplyRequest{Changes: []*buntingv1.Change{wire.FromChange(flag.Put(boolean("b")))}}))
+			return err
+		}},
+		"a problem": {c.root.admin, func(c clients) error {
+			_, err := c.CreateToken(t.Context(), connect.NewRequest(&buntingv1.CreateTokenRequest{Name: "admin", Scopes: []buntingv1.Scope{1}}))
+			return err
+		}},
+		"nobody": {c.root.admin, func(c clients) error {
+			_, err := c.RevokeToken(t.Context(), connect.NewRequest(&buntingv1.RevokeTokenRequest{Name: "nobody"}))
+			return err
+		}},
+		"a bad page": {reader, func(c clients) error {
+			_, err := c.GetAuditLog(t.Context(), connect.NewRequest(&buntingv1.GetAuditLogRequest{PageToken: "x"}))
+			return err
+		}},
+	} {
+		root, far := protocols(t, c.root, row.secret), protocols(t, c.far, row.secret)
+		for protocol := range root {
+			want, got := asConnect(row.call(root[protocol])), asConnect(row.call(far[protocol]))
+			if want == nil || got == nil || want.Code() != got.Code() || want.Message() != got.Message() || !slices.EqualFunc(want.Details(), got.Details(), sameDetail) {
+				t.Errorf("%s over %s: the root says %v, the far proxy %v", name, protocol, want, got)
+				continue
+			}
+			if want.Meta().Get("WWW-Authenticate") != got.Meta().Get("WWW-Authenticate") {
+				t.Errorf("%s over %s: the challenge is %q, not %q", name, protocol, got.Meta().Get("WWW-Authenticate"), want.Meta().Get("WWW-Authenticate"))
+			}
+		}
+	}
+}
+
+func asConnect(err error) *connect.Error {
+	e, _ := err.(*connect.Error) //nolint:errorlint // as the client gives it
+	return e
+}
+
+func sameDetail(a, b *connect.ErrorDetail) bool {
+	return a.Type() == b.Type() && string(a.Bytes()) == string(b.Bytes())
+}
+
+// Too many requests and a request that is too large have one code, and two statuses.
+func TestAnUpstreamThatHasTooMuchToDo(t *testing.T) {
+	t.Parallel()
+	root := start(t)
+	before := newGate(t, root.server)
+	h := behind(t, before.URL, root.admin)
+	for _, status := range []int{http.StatusTooManyRequests, http.StatusRequestEntityTooLarge} {
+		before.mu.Lock()
+		before.instead = func(w http.ResponseWriter, r *http.Request) {
+			if path.Base(r.URL.Path) != "ListTokens" {
+				root.server.ServeHTTP(w, r)
+				return
+			}
+			w.Header().Set("Content-Type", "application/json")
+			w.Header().Set("Retry-After", "7")
+			w.WriteHeader(status)
+			fmt.Fprint(w, `{"code":"resource_exhausted","message":"enough"}`)
+		}
+		before.mu.Unlock()
+		response, body := raw(t, http.MethodPost, h.endpoint+buntingv1connect.FlagAdminServiceListTokensProcedure, "{}", "Authorization", "Bearer "+root.admin, "Content-Type", "application/json")
+		if response.StatusCode != status || response.Header.Get("Retry-After") != "7" || !strings.Contains(body, `"message":"enough"`) {
+			t.Errorf("%s %v %s", response.Status, response.Header, body)
+		}
+	}
+}
+
+// Who removed an object stands in the audit log. Without the upstream the rest of
+// the answer is right all the same.
+func TestRemovalsAreToldByTheRoot(t *testing.T) {
+	t.Parallel()
+	root := start(t)
+	root.apply(t, flag.Put(boolean("gone")))
+	root.apply(t, flag.Change{Op: flag.DeleteFlag, Ref: flag.FlagRef("gone")})
+	before := newGate(t, root.server)
+	h := behind(t, before.URL, root.admin)
+	question := &buntingv1.GetRequest{Refs: []*buntingv1.Ref{wire.FromRef(flag.FlagRef("gone"))}, TellRemovals: true}
+	response, err := h.as(t, root.admin).Get(t.Context(), connect.NewRequest(question))
+	if err != nil || response.Msg.GetObjects()[0].GetRemoved().GetActor() != "admin" {
+		t.Fatal(response, err)
+	}
+	before.set(down)
+	response, err = h.as(t, root.admin).Get(t.Context(), connect.NewRequest(question))
+	if err != nil || response.Msg.GetObjects()[0].GetAbsent().GetFlag() != "gone" || response.Msg.GetObjects()[0].GetRemoved() != nil {
+		t.Error(response, err)
+	}
+}
+
+func TestWithoutItsUpstreamAProxyServesWhatIsKnown(t *testing.T) {
+	t.Parallel()
+	for name, away := range map[string]http.HandlerFunc{"refused": down, "hung": hung} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := chain(t)
+			far := c.far.as(t, c.root.admin)
+			evaluated(t, far, "pay", "")
+			c.upper.set(away)
+			began := time.Now()
+			eventually(t, "its answers are stale", 10*time.Second, func() bool { return evaluated(t, far, "pay", "").GetStale() })
+			if took := time.Since(began); took < 2*time.Second || took > 7*time.Second {
+				t.Errorf("stale after %s", took)
+			}
+			answer := evaluated(t, far, "pay", "")
+			if answer.GetSource() != pbflagsv1.EvaluationSource_EVALUATION_SOURCE_CACHED || !answer.GetValue().GetBoolValue() {
+				t.Error(answer)
+			}
+			if answer := evaluated(t, far, "held", ""); answer.GetSource() != pbflagsv1.EvaluationSource_EVALUATION_SOURCE_KILLED || !answer.GetStale() {
+				t.Error(answer)
+			}
+			if response, body := raw(t, http.MethodGet, c.near.endpoint+"/readyz", ""); response.StatusCode != http.StatusOK || !strings.HasPrefix(body, "ready, but stale: the upstream has not answered for ") {
+				t.Errorf("%s %s", response.Status, body)
+			}
+			// What only the root can do is refused in words, and soon no longer asked.
+			write := connect.NewRequest(&buntingv1.ApplyRequest{Changes: []*buntingv1.Change{wire.FromChange(flag.Put(boolean("no")))}})
+			eventually(t, "writes are refused at once", 20*time.Second, func() bool {
+				began, asked := time.Now(), c.upper.count("Apply")
+				ctx, done := context.WithTimeout(t.Context(), 3*time.Second)
+				defer done()
+				_, err := far.Apply(ctx, write)
+				if err == nil {
+					t.Fatal("it wrote")
+				}
+				code, reason := told(err)
+				return code == connect.CodeUnavailable && reason == "UPSTREAM_UNREACHABLE" && c.upper.count("Apply") == asked && time.Since(began) < time.Second
+			})
+			asked := c.upper.count("Apply") + c.upper.count("GetServer")
+			began = time.Now()
+			for i := range 200 {
+				wrong := c.far.as(t, fmt.Sprintf("bunting_unknown%d", i))
+				_, err := wrong.Evaluate(t.Context(), connect.NewRequest(&pbflagsv1.EvaluateRequest{FlagId: "pay"}))
+				if code, reason := told(err); code != connect.CodeUnavailable || reason != "UPSTREAM_UNREACHABLE" {
+					t.Fatalf("a token that may be good: %v", err)
+				}
+			}
+			if more := c.upper.count("Apply") + c.upper.count("GetServer") - asked; more > 10+int(4*time.Since(began)/time.Second) {
+				t.Errorf("200 questions about tokens took %d requests at an upstream that is away", more)
+			}
+			c.upper.set(nil)
+			eventually(t, "its answers are fresh", 20*time.Second, func() bool { return !evaluated(t, far, "pay", "").GetStale() })
+			eventually(t, "it writes again", 10*time.Second, func() bool {
+				_, err := far.Apply(t.Context(), write)
+				return err == nil
+			})
+		})
+	}
+}
+
+// The root's server lives, but its store does not: the far proxy must not take the
+// life of the one for that of the other.
+func TestTheSilenceOfAStoreIsToldDownTheChain(t *testing.T) {
+	t.Parallel()
+	c := chain(t)
+	far := c.far.as(t, c.root.admin)
+	evaluated(t, far, "pay", "")
+	c.root.store.set(func(method string) error {
+		if method == "Head" {
+			return context.DeadlineExceeded
+		}
+		return nil
+	})
+	began := time.Now()
+	eventually(t, "the far proxy's answers are stale", 10*time.Second, func() bool { return evaluated(t, far, "pay", "").GetStale() })
+	if took := time.Since(began); took > 7*time.Second {
+		t.Errorf("it took %s", took)
+	}
+	c.root.store.set(nil)
+	eventually(t, "they are fresh again", 10*time.Second, func() bool { return !evaluated(t, far, "pay", "").GetStale() })
+}
+
+func TestAnUpstreamThatCannotServeIsRefusedInWords(t *testing.T) {
+	t.Parallel()
+	root := start(t, func(o *Options) { o.ID = "the-proxy-itself" })
+	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		fmt.Fprint(w, "<html>hello</html>")
+	}))
+	t.Cleanup(page.Close)
+	silent := newGate(t, http.HandlerFunc(hung))
+	evaluateOnly, prefixed, plain := root.scoped(t, token.Evaluate), root.token(t, token.Token{Name: "p", Scopes: []token.Scope{token.Read}, Prefix: "team"}), root.scoped(t, token.Read)
+	for name, row := range map[string]struct {
+		endpoint, secret, id, environment string
+		words                             []string
+	}{
+		"HTML":                {page.URL, plain, "p", "", []string{page.URL, "an HTML page"}},
+		"nobody":              {"http://127.0.0.1:1", plain, "p", "", []string{"refused the connection"}},
+		"hung":                {silent.URL, plain, "p", "", []string{"did not answer within 3s"}},
+		"another environment": {root.endpoint, plain, "p", "production", []string{`is of the environment "test"`, `this server is of "production"`}},
+		"itself":              {root.endpoint, plain, "the-proxy-itself", "", []string{"leads back to this server: a loop"}},
+		"no read":             {root.endpoint, evaluateOnly, "p", "", []string{`has the scope evaluate, but this needs read`}},
+		"a prefix":            {root.endpoint, prefixed, "p", "", []string{`covers only the keys under "team"`}},
+		"no token":            {root.endpoint, "", "p", "", []string{"wants a token, and none is set"}},
+		"an unknown token":    {root.endpoint, "bunting_wrong", "p", "", []string{"does not know the token"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			upstream := upstreamClient(t, row.endpoint, row.secret)
+			defer upstream.Close()
+			began := time.Now()
+			_, err := evaluator.NewFollower(t.Context(), upstream, evaluator.FollowerOptions{Options: evaluator.Options{Environment: row.environment}, ID: row.id})
+			if err == nil {
+				t.Fatal("it is followed")
+			}
+			for _, words := range row.words {
+				if !strings.Contains(err.Error(), words) {
+					t.Errorf("%q is not in: %v", words, err)
+				}
+			}
+			if took := time.Since(began); took > 8*time.Second {
+				t.Errorf("it took %s", took)
+			}
+		})
+	}
+}
+
+// A call that comes back to a server which passed it on does not go round again.
+func TestACallDoesNotGoRound(t *testing.T) {
+	t.Parallel()
+	c := chain(t)
+	// The far proxy becomes the upstream of the near one.
+	c.upper.mu.Lock()
+	c.upper.behind = c.far.server
+	c.upper.mu.Unlock()
+	began := time.Now()
+	_, err := c.far.as(t, c.root.admin).ListTokens(t.Context(), connect.NewRequest(&buntingv1.ListTokensRequest{}))
+	if code, _ := told(err); code == connect.CodeFailedPrecondition {
+		if !strings.Contains(err.Error(), "leads back to it") {
+			t.Error(err)
+		}
+	} else {
+		t.Errorf("%v", err)
+	}
+	_, err = c.far.as(t, "bunting_unknown").ListTokens(t.Context(), connect.NewRequest(&buntingv1.ListTokensRequest{}))
+	if code, _ := told(err); code != connect.CodeUnavailable {
+		t.Error(err)
+	}
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("it took %s", took)
+	}
+	if n := c.upper.count("ListTokens"); n != 1 {
+		t.Errorf("it went round %d times", n)
+	}
+}
+
+type compiledFlags []*flag.Flag
+
+func (c compiledFlags) Flag(key flag.Key) *flag.Flag {
+	for _, f := range c {
+		if f.Key == key {
+			return f
+		}
+	}
+	return nil
+}
+
+func (c compiledFlags) Keys() (keys []flag.Key) {
+	for _, f := range c {
+		keys = append(keys, f.Key)
+	}
+	return keys
+}
+
+// A proxy that has only what is compiled in says so, and never that there is nothing.
+func TestOfNothingNothingIsSaid(t *testing.T) {
+	t.Parallel()
+	root := start(t)
+	root.apply(t, flag.Put(boolean("stored")))
+	before := newGate(t, root.server)
+	before.set(down)
+	compiled := &flag.Flag{Key: "compiled", Type: flag.Bool, Default: flag.BoolValue(true)}
+	h := behind(t, before.URL, root.admin, func(f *evaluator.FollowerOptions, o *Options) {
+		f.Compiled, o.Anonymous = compiledFlags{compiled}, true
+	})
+	c := h.as(t, "")
+	if answer := evaluated(t, c, "compiled", ""); !answer.GetValue().GetBoolValue() || !answer.GetStale() {
+		t.Error(answer)
+	}
+	bulk, err := c.BulkEvaluate(t.Context(), connect.NewRequest(&pbflagsv1.BulkEvaluateRequest{}))
+	if err != nil || len(bulk.Msg.GetEvaluations()) != 1 {
+		t.Error(bulk, err)
+	}
+	for name, call := range map[string]func() error{
+		"Evaluate": func() error {
+			_, err := c.Evaluate(t.Context(), connect.NewRequest(&pbflagsv1.EvaluateRequest{FlagId: "stored"}))
+			return err
+		},
+		"BulkEvaluate": func() error {
+			_, err := c.BulkEvaluate(t.Context(), connect.NewRequest(&pbflagsv1.BulkEvaluateRequest{FlagIds: []string{"compiled", "stored"}}))
+			return err
+		},
+		"GetFlagState":   func() error { return calls["/pbflags.v1.FlagEvaluatorService/GetFlagState"](t.Context(), c) },
+		"GetKilledFlags": func() error { return calls["/pbflags.v1.FlagEvaluatorService/GetKilledFlags"](t.Context(), c) },
+		"GetOverrides":   func() error { return calls["/pbflags.v1.FlagEvaluatorService/GetOverrides"](t.Context(), c) },
+		"GetServer":      func() error { return calls["/bunting.v1.FlagAdminService/GetServer"](t.Context(), c) },
+	} {
+		if code, reason := told(call()); code != connect.CodeUnavailable || reason != "NOT_READY" {
+			t.Errorf("%s: %v", name, call())
+		}
+	}
+	if response, body := raw(t, http.MethodGet, h.endpoint+"/readyz", ""); response.StatusCode != http.StatusOK || body != "ready, but stale: the upstream has not answered since this server was started\n" {
+		t.Errorf("%s %s", response.Status, body)
+	}
+	before.set(nil)
+	eventually(t, "it knows what the root knows", 10*time.Second, func() bool {
+		_, err := c.Evaluate(t.Context(), connect.NewRequest(&pbflagsv1.EvaluateRequest{FlagId: "stored"}))
+		return err == nil
+	})
+	if response, body := raw(t, http.MethodGet, h.endpoint+"/readyz", ""); response.StatusCode != http.StatusOK || body != "ready\n" {
+		t.Errorf("%s %s", response.Status, body)
+	}
+}
+
+func TestWithNothingAtAllAProxyIsNotReady(t *testing.T) {
+	t.Parallel()
+	root := start(t)
+	before := newGate(t, root.server)
+	before.set(down)
+	h := behind(t, before.URL, root.admin, func(f *evaluator.FollowerOptions, _ *Options) { f.Compiled = compiledFlags{} })
+	if response, body := raw(t, http.MethodGet, h.endpoint+"/readyz", ""); response.StatusCode != http.StatusServiceUnavailable || !strings.HasPrefix(body, "connecting: the upstream has not answered yet") {
+		t.Errorf("%s %s", response.Status, body)
+	}
+}
