@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"context"
+	"io"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -69,7 +70,10 @@ func down(w http.ResponseWriter, _ *http.Request) {
 }
 
 // hung is an upstream that takes what it is asked and says nothing.
-func hung(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+func hung(_ http.ResponseWriter, r *http.Request) {
+	_, _ = io.Copy(io.Discard, r.Body) // or the caller's leaving would not be noticed
+	<-r.Context().Done()
+}
 
 func (g *gate) count(call string) int {
 	g.mu.Lock()
