@@ -143,11 +143,12 @@ func (c *credentials) keep(t token.Token, doubt int64, asked time.Time) {
 	}
 	// The one least recently used among some: nearly as good as among all.
 	const some = 16
-	oldest, seen, looked := "", int64(math.MaxInt64), 0
+	oldest, seen, left := "", int64(math.MaxInt64), some
 	for hash, known := range c.byHash {
-		if looked++; looked > some {
+		if left == 0 {
 			break
 		}
+		left--
 		if used := known.used.Load(); hash != t.Hash && used < seen {
 			oldest, seen = hash, used
 		}

@@ -43,8 +43,13 @@ func (s *Server) reader(r *http.Request, need token.Scope) (token.Actor, error) 
 func (s *Server) state() telemetry.State {
 	health := s.health()
 	now := telemetry.State{Age: health.Silence, Failures: health.Failures, Stale: health.Stale, Status: statusNames[health.Status], Flags: health.Flags}
-	if s.evaluator == nil {
-		return now // before a service that tells no revisions
+	if s.onDemand != nil { // before a service that tells no revisions
+		counts := s.onDemand.Counts()
+		now.Overrides, now.Killed = counts.Overrides, counts.Killed
+		now.Cache = telemetry.Cache{
+			Flag: telemetry.Tier(counts.Flag), Override: telemetry.Tier(counts.Override), Answer: telemetry.Tier(counts.Answer), Kill: telemetry.Tier(counts.Kill),
+		}
+		return now
 	}
 	view := s.evaluator.View()
 	now.Revision = view.Revision.Number

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net/http"
@@ -230,7 +231,7 @@ func asConnect(err error) *connect.Error {
 }
 
 func sameDetail(a, b *connect.ErrorDetail) bool {
-	return a.Type() == b.Type() && string(a.Bytes()) == string(b.Bytes())
+	return a.Type() == b.Type() && bytes.Equal(a.Bytes(), b.Bytes())
 }
 
 // Too many requests and a request that is too large have one code, and two statuses.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -262,7 +263,7 @@ func TestVerdictsAreBounded(t *testing.T) {
 	h := behind(t, root.endpoint, root.admin)
 	c := h.server.tokens
 	for i := range 2 * maxVerdicts {
-		c.put(token.Token{ID: fmt.Sprint(i), Hash: fmt.Sprint(i)})
+		c.put(token.Token{ID: strconv.Itoa(i), Hash: strconv.Itoa(i)})
 	}
 	if n := len(c.all()); n != maxVerdicts {
 		t.Errorf("%d are kept", n)
@@ -272,7 +273,7 @@ func TestVerdictsAreBounded(t *testing.T) {
 		t.Fatalf("%T", h.server.authority)
 	}
 	for i := range 2 * maxVerdicts {
-		v.remember(fmt.Sprint(i), unauthenticated(reasonTokenUnknown, "no"))
+		v.remember(strconv.Itoa(i), unauthenticated(reasonTokenUnknown, "no"))
 	}
 	if n := len(v.refused); n != maxVerdicts {
 		t.Errorf("%d refusals are kept", n)
