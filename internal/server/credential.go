@@ -43,6 +43,7 @@ type credentials struct {
 	at      flag.Revision        // up to which commits are taken over
 	doubts  int64                // how often it was not known what became of tokens
 	kept    int64                // how often one was put here
+	made    int64                // tokens that commits made
 	asking  map[string]*question // by what is asked
 	stopped bool
 }
@@ -194,7 +195,9 @@ func (c *credentials) follow() {
 			c.doubts++
 		}
 		for _, t := range commit.Tokens {
-			if !t.RevokedAt.IsZero() {
+			if t.RevokedAt.IsZero() {
+				c.made++
+			} else {
 				c.revoked(t)
 			}
 		}

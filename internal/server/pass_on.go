@@ -69,7 +69,10 @@ func (s passing) ListTokens(ctx context.Context, request *connect.Request[buntin
 func (s passing) RevokeToken(ctx context.Context, request *connect.Request[buntingv1.RevokeTokenRequest]) (*connect.Response[buntingv1.RevokeTokenResponse], error) {
 	response, err := passOn(ctx, s.Server, buntingv1connect.FlagAdminServiceClient.RevokeToken, request.Msg)
 	if err == nil {
-		at, _ := wire.ToTime(response.Msg.GetToken().GetRevokedAt()) // it is revoked, whatever the time
+		at, err := wire.ToTime(response.Msg.GetToken().GetRevokedAt())
+		if err != nil || at.IsZero() {
+			at = s.now() // it is revoked, whatever the time
+		}
 		s.tokens.revoke(response.Msg.GetToken().GetId(), at)
 	}
 	return response, err

@@ -31,6 +31,7 @@ type storedTokens struct {
 	mu   sync.Mutex
 	last *question // the present or last reading of the store; nil: none yet
 	at   time.Time // when it was begun
+	made int64     // credentials.made at that time
 }
 
 func newStoredTokens(from store.Store, following *evaluator.Evaluator) *storedTokens {
@@ -56,12 +57,16 @@ func (s *storedTokens) verify(ctx context.Context, _, hash string, now time.Time
 	return living(known.Token, now)
 }
 
-// read reads the store's tokens, unless that has just been done.
+// read reads the store's tokens, unless that has just been done and no commit has
+// made one since.
 func (s *storedTokens) read() *question {
+	s.credentials.mu.RLock()
+	made := s.credentials.made
+	s.credentials.mu.RUnlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.last == nil || time.Since(s.at) >= tokensInterval {
-		s.at = time.Now()
+	if s.last == nil || made != s.made || time.Since(s.at) >= tokensInterval {
+		s.at, s.made = time.Now(), made
 		s.last = s.ask("", true, func(ctx context.Context) ([]token.Token, error) {
 			ctx, done := context.WithTimeout(ctx, tokensTimeout)
 			defer done()

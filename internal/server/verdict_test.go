@@ -227,6 +227,38 @@ func TestInAnOutageVerdictsAreHonouredUntilTheTokenExpires(t *testing.T) {
 	})
 }
 
+// A verdict grows old: it is asked for again, and nobody waits for that.
+func TestAnOldVerdictIsAskedForAgainBesideItsUse(t *testing.T) {
+	t.Parallel()
+	root := start(t)
+	holding := &held{behind: root.server, call: "GetServer", come: make(chan struct{}), let: make(chan struct{})}
+	before := newGate(t, root.server)
+	h := behind(t, before.URL, root.admin)
+	secret := root.scoped(t, token.Evaluate)
+	if err := admitted(t.Context(), h.as(t, secret)); err != nil {
+		t.Fatal(err)
+	}
+	before.mu.Lock()
+	before.behind = holding
+	before.mu.Unlock()
+	c := h.server.tokens
+	c.mu.Lock()
+	c.byHash[token.Hash(secret)].asked = time.Now().Add(-2 * verdictRenewal)
+	c.mu.Unlock()
+	for range 5 {
+		if err := admitted(t.Context(), h.as(t, secret)); err != nil {
+			t.Error(err)
+		}
+	}
+	<-holding.come // the one question, while all were answered
+	close(holding.let)
+	eventually(t, "the verdict is fresh", 5*time.Second, func() bool {
+		c.mu.RLock()
+		defer c.mu.RUnlock()
+		return time.Since(c.byHash[token.Hash(secret)].asked) < verdictRenewal
+	})
+}
+
 // The root is started anew: the proxy goes on by itself.
 func TestARootThatIsStartedAnew(t *testing.T) {
 	t.Parallel()
@@ -307,6 +339,17 @@ func TestTokensOfAnotherRoot(t *testing.T) {
 	}
 	if n := read.Load(); n > 1+int64(time.Since(began)/tokensInterval) {
 		t.Errorf("200 wrong tokens were looked for %d times", n)
+	}
+	// One that is made now is not mistaken for them, once its commit is known.
+	late, id := token.NewSecret()
+	if err := h.store.CreateToken(t.Context(), token.Token{ID: id, Name: "late", Hash: token.Hash(late), Scopes: []token.Scope{token.Read}, CreatedAt: time.Now(), CreatedBy: "test"}, "test"); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.server.root.CatchUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := admitted(t.Context(), h.as(t, late)); err != nil {
+		t.Error(err)
 	}
 	if _, err := h.store.RevokeToken(t.Context(), "elsewhere", "test", time.Now()); err != nil {
 		t.Fatal(err)
