@@ -67,6 +67,7 @@ type question struct {
 
 	// Guarded by credentials.mu.
 	doubt, order int64                // of credentials when it was asked
+	at           flag.Revision        // the same
 	ended        map[string]time.Time // tokens that ended meanwhile, by id
 }
 
@@ -220,15 +221,22 @@ func (c *credentials) revoked(t token.Token) {
 	}
 }
 
+// answer is what a question brought.
+type answer struct {
+	tokens []token.Token
+	whole  bool          // there are no others
+	at     flag.Revision // who said it knew this one; zero: the newest
+}
+
 // ask asks the source of truth about something, unless that is under way already.
-// What it finds is kept; whole says that there are no other tokens.
-func (c *credentials) ask(about string, whole bool, find func(context.Context) ([]token.Token, error)) *question {
+// What it finds is kept.
+func (c *credentials) ask(about string, find func(context.Context) (answer, error)) *question {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if same := c.asking[about]; same != nil {
 		return same
 	}
-	q := &question{done: make(chan struct{}), doubt: c.doubts, order: c.kept, ended: map[string]time.Time{}}
+	q := &question{done: make(chan struct{}), doubt: c.doubts, order: c.kept, at: c.at, ended: map[string]time.Time{}}
 	if c.stopped {
 		q.err = errStopping
 		close(q.done)
@@ -243,30 +251,33 @@ func (c *credentials) ask(about string, whole bool, find func(context.Context) (
 		defer c.mu.Unlock()
 		delete(c.asking, about)
 		if q.err = err; err == nil {
-			c.found(q, found, whole)
+			c.found(q, found)
 		}
 	})
 	return q
 }
 
 // found keeps what a question brought. Called with mu held.
-func (c *credentials) found(q *question, tokens []token.Token, whole bool) {
-	now := time.Now()
-	if whole {
-		listed := make(map[string]bool, len(tokens))
-		for _, t := range tokens {
+func (c *credentials) found(q *question, a answer) {
+	now, doubt := time.Now(), q.doubt
+	if a.at.StoreID == q.at.StoreID && a.at.Number < q.at.Number {
+		doubt = unsure // another root said it, which does not know yet what is known here
+	}
+	if a.whole {
+		listed := make(map[string]bool, len(a.tokens))
+		for _, t := range a.tokens {
 			listed[t.Hash] = true
 		}
 		maps.DeleteFunc(c.byHash, func(hash string, known *credential) bool { return !listed[hash] && known.order <= q.order })
 	}
-	for _, t := range tokens {
+	for _, t := range a.tokens {
 		if known := c.byHash[t.Hash]; known != nil && known.order > q.order {
 			continue // it was made, or ended, after the question
 		}
 		if at, ended := q.ended[t.ID]; ended && t.RevokedAt.IsZero() {
 			t.RevokedAt = at
 		}
-		c.keep(t, q.doubt, now)
+		c.keep(t, doubt, now)
 	}
 }
 

@@ -36,6 +36,12 @@ func (s admin) GetServer(ctx context.Context, _ *connect.Request[buntingv1.GetSe
 	if !view.Known() {
 		return nil, s.answerError(ctx, "greet", errNothingKnown)
 	}
+	// What is said of the token is said of the revision that is told with it.
+	if c.secret != "" {
+		if _, err := s.authority.verify(ctx, c.secret, c.hash, s.now()); err != nil {
+			return nil, err
+		}
+	}
 	flags, overrides, holds, bytes := s.evaluator.Size(c.Prefix)
 	m := &buntingv1.GetServerResponse{
 		Environment: view.Environment, Version: s.version, Protocol: wire.Protocol, OldestProtocol: wire.OldestProtocol,

@@ -67,10 +67,11 @@ func (s *storedTokens) read() *question {
 	defer s.mu.Unlock()
 	if s.last == nil || made != s.made || time.Since(s.at) >= tokensInterval {
 		s.at, s.made = time.Now(), made
-		s.last = s.ask("", true, func(ctx context.Context) ([]token.Token, error) {
+		s.last = s.ask("", func(ctx context.Context) (answer, error) {
 			ctx, done := context.WithTimeout(ctx, tokensTimeout)
 			defer done()
-			return s.store.Tokens(ctx)
+			all, err := s.store.Tokens(ctx)
+			return answer{tokens: all, whole: true}, err
 		})
 	}
 	return s.last

@@ -92,41 +92,42 @@ func (v *verdicts) verify(ctx context.Context, secret, hash string, now time.Tim
 // judge asks the upstream about a token.
 func (v *verdicts) judge(ctx context.Context, secret, hash string) *question {
 	from := client.Sender{Token: secret, RequestID: recordOf(ctx).id, Via: append(slices.Clip(recordOf(ctx).via), v.id)}
-	return v.ask(hash, false, func(ctx context.Context) ([]token.Token, error) {
-		t, err := v.question(ctx, from)
+	return v.ask(hash, func(ctx context.Context) (answer, error) {
+		t, at, err := v.question(ctx, from)
 		t.Hash = hash
 		v.remember(hash, err)
-		return []token.Token{t}, err
+		return answer{tokens: []token.Token{t}, at: at}, err
 	})
 }
 
-// question asks the upstream what a token may do: its handshake says so.
-func (v *verdicts) question(ctx context.Context, from client.Sender) (token.Token, error) {
+// question asks the upstream what a token may do: its handshake says so, and which
+// revision it knows.
+func (v *verdicts) question(ctx context.Context, from client.Sender) (t token.Token, at flag.Revision, err error) {
 	ctx, done := context.WithTimeout(ctx, verdictTimeout)
 	defer done()
 	select {
 	case v.slots <- struct{}{}:
 		defer func() { <-v.slots }()
 	case <-ctx.Done():
-		return token.Token{}, unjudged("too many tokens are asked about at once")
+		return t, at, unjudged("too many tokens are asked about at once")
 	}
 	m, err := client.PassOn(ctx, v.upstream, from, buntingv1connect.FlagAdminServiceClient.GetServer, &buntingv1.GetServerRequest{})
 	if told, is := errors.AsType[*client.ToldError](err); is && told.Said.Code() == connect.CodeUnauthenticated {
-		return token.Token{}, told.Said
+		return t, at, told.Said
 	} else if err != nil {
-		return token.Token{}, unjudged(err.Error())
+		return t, at, unjudged(err.Error())
 	}
 	if view := v.evaluator.View(); view.Known() && m.GetEnvironment() != view.Environment {
-		return token.Token{}, unjudged(fmt.Sprintf("the upstream is now of the environment %q, not of %q", m.GetEnvironment(), view.Environment))
+		return t, at, unjudged(fmt.Sprintf("the upstream is now of the environment %q, not of %q", m.GetEnvironment(), view.Environment))
 	}
-	t := token.Token{ID: m.GetTokenId(), Name: m.GetActor(), Prefix: flag.Key(m.GetPrefix())}
+	t = token.Token{ID: m.GetTokenId(), Name: m.GetActor(), Prefix: flag.Key(m.GetPrefix())}
 	for _, scope := range m.GetScopes() {
 		t.Scopes = append(t.Scopes, token.Scope(scope))
 	}
 	if t.ExpiresAt, err = wire.ToTime(m.GetTokenExpiresAt()); err != nil || t.ID == "" {
-		return token.Token{}, unjudged("the upstream does not say which token it is or when it ends. Upgrade it")
+		return t, at, unjudged("the upstream does not say which token it is or when it ends. Upgrade it")
 	}
-	return t, nil
+	return t, wire.ToRevision(m.GetRevision()), nil
 }
 
 // unjudged is the answer to a caller whose token may be good, for all that is known.

@@ -227,6 +227,40 @@ func TestInAnOutageVerdictsAreHonouredUntilTheTokenExpires(t *testing.T) {
 	})
 }
 
+// Behind a balancer another root may judge a token than the one that told of its
+// end, and not know of that yet.
+func TestAVerdictOfARootThatIsBehindDoesNotLast(t *testing.T) {
+	t.Parallel()
+	root := start(t)
+	secret := root.scoped(t, token.Evaluate)
+	slow, err := evaluator.NewRoot(t.Context(), root.store, evaluator.Options{}) // nobody runs it
+	if err != nil {
+		t.Fatal(err)
+	}
+	judge, err := New(t.Context(), Options{Store: root.store, Root: slow})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := newGate(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/GetServer") {
+			judge.ServeHTTP(w, r)
+			return
+		}
+		root.server.ServeHTTP(w, r)
+	}))
+	h := behind(t, before.URL, root.admin)
+	h.has(t, root.revoke(t, "evaluate-only"))
+	if err := admitted(t.Context(), h.as(t, secret)); err != nil {
+		t.Errorf("its judge does not know better, but says %v", err)
+	}
+	if err := slow.CatchUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, reason := told(admitted(t.Context(), h.as(t, secret))); reason != "TOKEN_REVOKED" {
+		t.Errorf("the revoked token: %s", reason)
+	}
+}
+
 // A verdict grows old: it is asked for again, and nobody waits for that.
 func TestAnOldVerdictIsAskedForAgainBesideItsUse(t *testing.T) {
 	t.Parallel()
