@@ -24,6 +24,7 @@ type double struct {
 	commits  []store.Commit
 	failing  error                       // every call's answer
 	hanging  bool                        // calls wait for the end of their context
+	hangsIn  string                      // the same, of this method alone
 	forgets  bool                        // Since reaches back to nothing
 	asked    map[string]int              // calls by method
 	after    func(outcome store.Outcome) // called when an Apply has committed, before it returns
@@ -37,7 +38,7 @@ func newDouble(storeID string) *double {
 func (d *double) enter(ctx context.Context, method string) error {
 	d.mu.Lock()
 	d.asked[method]++
-	failing, hanging := d.failing, d.hanging
+	failing, hanging := d.failing, d.hanging || d.hangsIn == method
 	if failing == nil && !hanging {
 		return nil
 	}

@@ -116,6 +116,18 @@ func newEvaluator(options Options) *Evaluator {
 	return e
 }
 
+// Trusted gives the snapshot for another start to begin with (Options.Known); nil
+// where nothing is known. While another store is refused there is none: what was
+// last known is kept already, and must stay.
+func (e *Evaluator) Trusted() *flag.Snapshot {
+	e.swap.Lock()
+	defer e.swap.Unlock()
+	if s := e.present.Load().snapshot; e.refusal == nil && s.Revision != (flag.Revision{}) {
+		return s
+	}
+	return nil
+}
+
 // replace makes another snapshot the present one, unless it is older or not to be
 // trusted (RefusalError).
 func (e *Evaluator) replace(snapshot *flag.Snapshot) error {

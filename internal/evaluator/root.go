@@ -24,16 +24,22 @@ type Root struct {
 }
 
 // NewRoot loads the store's snapshot. Where the store cannot be reached
-// (store.ErrUnreachable) it begins with what was last known, if there is any, and
-// goes on trying. Any other error is the store's.
+// (store.ErrUnreachable) or hangs, it begins with what was last known, if there is
+// any, within firstContact, and goes on trying. Any other error is the store's.
 func NewRoot(ctx context.Context, from store.Store, options Options) (*Root, error) {
 	r := &Root{Evaluator: newEvaluator(options), store: from, writer: make(chan struct{}, 1)}
-	err := r.begin(ctx)
+	first := ctx
+	if options.Known != nil {
+		var done context.CancelFunc
+		first, done = context.WithTimeout(ctx, firstContact)
+		defer done()
+	}
+	err := r.begin(first)
 	if err == nil {
 		return r, nil
 	}
 	refusal, refused := errors.AsType[*RefusalError](err)
-	if options.Known == nil || !refused && !errors.Is(err, store.ErrUnreachable) {
+	if options.Known == nil || ctx.Err() != nil || !refused && !store.IsUnreachable(err) {
 		return nil, fmt.Errorf("read the definitions: %w", err)
 	}
 	if refused {
@@ -49,14 +55,9 @@ func NewRoot(ctx context.Context, from store.Store, options Options) (*Root, err
 // revision, and the commits of before, which serve those who read before this start.
 // Without them they read everything once more, which is no harm.
 func (r *Root) begin(ctx context.Context) error {
-	head, err := r.head(ctx)
-	if err != nil {
+	if err := r.CatchUp(ctx); err != nil {
 		return err
 	}
-	if err := r.follow(ctx, head); err != nil {
-		return err
-	}
-	r.heard()
 	at := r.present.Load().snapshot.Revision
 	commits, ok, err := r.store.Since(ctx, max(0, at.Number-journalFill))
 	if err != nil || !ok {

@@ -34,6 +34,12 @@ var ErrClosed = errors.New("the store is closed")
 // what its words say.
 var ErrUnreachable = errors.New("the database cannot be reached")
 
+// IsUnreachable reports whether an error says that the database could not be
+// reached, or did not answer in the time that it was given.
+func IsUnreachable(err error) bool {
+	return errors.Is(err, ErrUnreachable) || errors.Is(err, context.DeadlineExceeded)
+}
+
 // Store keeps definitions. Every method may be called from many goroutines at
 // once; an error means that nothing was done, unless it says otherwise.
 type Store interface {
