@@ -291,6 +291,15 @@ func (q *question) wait(ctx context.Context) error {
 	}
 }
 
+// KnownTokens gives the tokens that count, the ended ones too, with their hashes and
+// in the order of these: what Options.KnownTokens takes at another start.
+func (s *Server) KnownTokens() []token.Token {
+	if s.tokens == nil {
+		return nil
+	}
+	return s.tokens.all()
+}
+
 // secretOf reads the header Authorization: Bearer <secret>.
 func secretOf(header http.Header) (string, error) {
 	given := header.Values("Authorization")

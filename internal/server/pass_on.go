@@ -78,11 +78,6 @@ func (s passing) RevokeToken(ctx context.Context, request *connect.Request[bunti
 	return response, err
 }
 
-// Resync tells of another store that is refused (DESIGN §4), or accepts it.
-func (s passing) Resync(ctx context.Context, request *connect.Request[buntingv1.ResyncRequest]) (*connect.Response[buntingv1.ResyncResponse], error) {
-	return passOn(ctx, s.Server, buntingv1connect.FlagAdminServiceClient.Resync, request.Msg)
-}
-
 // passOn makes the caller's call at the upstream. What the upstream says is the
 // answer.
 func passOn[Q, A any](ctx context.Context, s *Server, procedure func(buntingv1connect.FlagAdminServiceClient, context.Context, *connect.Request[Q]) (*connect.Response[A], error), question *Q) (*connect.Response[A], error) {

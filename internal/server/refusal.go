@@ -95,6 +95,9 @@ func (s *Server) answerError(ctx context.Context, doing string, err error) error
 	if p, ok := errors.AsType[*flag.Problem](err); ok {
 		return problemError(p)
 	}
+	if refused, ok := errors.AsType[*evaluator.RefusalError](err); ok { // what it lacks is for admins to see
+		return problemError(&flag.Problem{Kind: flag.ProblemConflict, Message: fmt.Sprintf("The store became another one (%s), which is refused until an admin has confirmed it: nothing is written to it. \"bunting resync\" tells why.", refused.Found.StoreID)})
+	}
 	record := recordOf(ctx)
 	s.log.ErrorContext(ctx, "the store failed", "doing", doing, "error", err.Error(), "request_id", record.id)
 	if c := callerOf(ctx); c.Has(token.Write) || c.Has(token.Kill) {

@@ -22,6 +22,7 @@ import (
 	"github.com/bunting-flags/terraform-provider-bunting/internal/evaluator"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/store"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/telemetry"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/token"
 )
 
 // Bounds of connections. There is no time limit on the whole of a response: each
@@ -50,6 +51,10 @@ type Options struct {
 
 	OnDemand *client.OnDemand   // Run closes it. It needs Anonymous: nobody judges tokens there
 	Compiled evaluator.Compiled // the flags that OnDemand has compiled in; nil: none
+
+	// KnownTokens are those that were last known, from before this start
+	// (Server.KnownTokens). They count while the source of truth says nothing of them.
+	KnownTokens []token.Token
 
 	ID        string               // of this run of the server, in chains of proxies; "": the follower's, or a random one
 	Version   string               // of the program, for the handshake
@@ -86,6 +91,7 @@ type Server struct {
 	web       *http.Server
 	tokens    *credentials // nil beside onDemand
 	authority authority
+	claim     func(hash string, now time.Time) (token.Token, bool) // storedTokens.claim; nil on a proxy
 	rpc       http.Handler
 	errors    *connect.ErrorWriter
 
@@ -117,7 +123,7 @@ func New(ctx context.Context, options Options) (*Server, error) {
 		s.telemetry = telemetry.New(telemetry.Options{Version: s.version})
 	}
 	s.telemetry.Observe(s.state)
-	answering, administering, err := s.stand(ctx)
+	answering, administering, err := s.stand(ctx, options.KnownTokens)
 	if err != nil {
 		return nil, err
 	}

@@ -8,27 +8,27 @@ import (
 
 	"github.com/bunting-flags/terraform-provider-bunting/gen/bunting/v1/buntingv1connect"
 	"github.com/bunting-flags/terraform-provider-bunting/gen/pbflags/v1/pbflagsv1connect"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/token"
 )
 
 // stand puts the server on its source of truth, and gives what answers both
 // services.
-func (s *Server) stand(ctx context.Context) (pbflagsv1connect.FlagEvaluatorServiceHandler, buntingv1connect.FlagAdminServiceHandler, error) {
+func (s *Server) stand(ctx context.Context, knownTokens []token.Token) (pbflagsv1connect.FlagEvaluatorServiceHandler, buntingv1connect.FlagAdminServiceHandler, error) {
 	switch {
 	case s.root != nil && s.store != nil && s.follower == nil && s.onDemand == nil:
 		s.evaluator = s.root.Evaluator
-		known, err := s.store.Tokens(ctx)
-		if err != nil {
+		stored := newStoredTokens(s.store, s.evaluator)
+		if err := stored.begin(ctx, knownTokens); err != nil {
 			return nil, nil, fmt.Errorf("read the tokens: %w", err)
 		}
-		stored := newStoredTokens(s.store, s.evaluator)
-		for _, t := range known {
-			stored.put(t)
-		}
-		s.tokens, s.authority = stored.credentials, stored
+		s.tokens, s.authority, s.claim = stored.credentials, stored, stored.claim
 		return evaluation{s}, admin{s}, nil
 	case s.follower != nil && s.upstream != nil && s.root == nil && s.onDemand == nil:
 		s.evaluator = s.follower.Evaluator
 		verdicts := newVerdicts(s.upstream, s.id, s.evaluator)
+		for _, t := range knownTokens {
+			verdicts.recall(t)
+		}
 		s.tokens, s.authority = verdicts.credentials, verdicts
 		return evaluation{s}, passing{admin{s}}, nil
 	case s.onDemand != nil && s.root == nil && s.follower == nil:
@@ -83,8 +83,8 @@ func (s *Server) readiness() (status int, text string) {
 			compiled = true
 			break
 		}
-		if refused := s.evaluator.Refused(); refused != nil {
-			return http.StatusOK, "ready, but " + refused.Error()
+		if s.evaluator.Refused() != nil { // what it lacks is not for everybody
+			return http.StatusOK, fmt.Sprintf("ready, but stale: the %s became another one, which is refused: what was last known is served. \"bunting resync\" tells an admin why", source)
 		}
 	}
 	switch {

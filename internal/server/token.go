@@ -32,9 +32,12 @@ func (s admin) CreateToken(ctx context.Context, request *connect.Request[bunting
 	return connect.NewResponse(&buntingv1.CreateTokenResponse{Token: tokenMessage(t), Secret: secret}), nil
 }
 
-// AddToken keeps a token, made by its CreatedBy, and takes it from then on. The
-// error is the store's.
+// AddToken keeps a token, made by its CreatedBy, and takes it from then on. A
+// store that is refused takes none. The error is the store's.
 func (s *Server) AddToken(ctx context.Context, t token.Token) error {
+	if refusal := s.evaluator.Refused(); refusal != nil {
+		return refusal
+	}
 	if err := s.store.CreateToken(ctx, t, t.CreatedBy); err != nil {
 		return err
 	}
@@ -58,6 +61,9 @@ func (s admin) ListTokens(ctx context.Context, _ *connect.Request[buntingv1.List
 
 // RevokeToken ends a token at once.
 func (s admin) RevokeToken(ctx context.Context, request *connect.Request[buntingv1.RevokeTokenRequest]) (*connect.Response[buntingv1.RevokeTokenResponse], error) {
+	if refusal := s.evaluator.Refused(); refusal != nil {
+		return nil, s.answerError(ctx, "revoke a token", refusal)
+	}
 	t, err := s.store.RevokeToken(ctx, request.Msg.GetName(), callerOf(ctx).Name, s.now().UTC())
 	if err != nil {
 		return nil, s.answerError(ctx, "revoke a token", err)
