@@ -23,6 +23,10 @@ const (
 	bootstrapActor = "bunting-serve"
 )
 
+// tokensTimeout is how long a database may take to tell its tokens when they are
+// known from before.
+const tokensTimeout = 2 * time.Second
+
 // firstToken is what a start found or did about the admin's token.
 type firstToken struct {
 	file  string // absolute
@@ -56,14 +60,25 @@ func (t firstToken) lookedAt(file string) firstToken {
 // second, nobody could ever get in again; who may start the server on the
 // database may do everything with it anyway.) A file that is there already is the first
 // token of a new store, so that a database in memory, or one that was begun anew,
-// goes on with the token that its users have.
-func bootstrap(ctx context.Context, to store.Store, file string, now time.Time) (firstToken, error) {
+// goes on with the token that its users have. A database that does not answer has
+// its tokens already where some are known from before.
+func bootstrap(ctx context.Context, to store.Store, file string, now time.Time, lastKnown []token.Token) (firstToken, error) {
 	t := firstToken{file: file}
 	if absolute, err := filepath.Abs(file); err == nil {
 		t.file = absolute
 	}
-	known, err := to.Tokens(ctx)
-	if err != nil {
+	first := ctx
+	if len(lastKnown) > 0 {
+		var done context.CancelFunc
+		first, done = context.WithTimeout(ctx, tokensTimeout)
+		defer done()
+	}
+	known, err := to.Tokens(first)
+	switch {
+	case err != nil && len(lastKnown) > 0 && ctx.Err() == nil && store.IsUnreachable(err):
+		t.state = "not looked for: the database does not answer, and its tokens are known from before"
+		return t, nil
+	case err != nil:
 		return t, err
 	}
 	secret, err := readToken(file)

@@ -73,6 +73,7 @@ func (a *app) commands() []*cobra.Command {
 		newFlagsCommand(a),
 		newAuditCommand(a),
 		newTokenCommand(a),
+		newResyncCommand(a),
 		newSyncCommand(a),
 		newLintCommand(a),
 		newMigrateCommand(a),

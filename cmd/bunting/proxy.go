@@ -31,9 +31,12 @@ func (a *app) openProxy(ctx context.Context, settings *configuration.Settings, c
 	if err != nil {
 		return o, err
 	}
-	o.close = func() error { upstream.Close(); return nil }
+	o.close = func() error { upstream.Close(); return o.data.close() }
+	if o.data, err = openData(ctx, settings, log); err != nil {
+		return o, errors.Join(err, o.close())
+	}
 	options := server.Options{
-		Upstream: upstream, Version: version, Log: log, Telemetry: tells,
+		Upstream: upstream, KnownTokens: o.data.tokens(), Version: version, Log: log, Telemetry: tells,
 		Anonymous: settings.Anonymous, AdminListener: at.admin, AdminOff: !settings.Admin, LogRequests: settings.LogRequests,
 	}
 	// Whether an upstream that does not answer may be done without is the follower's
@@ -51,12 +54,13 @@ func (a *app) openProxy(ctx context.Context, settings *configuration.Settings, c
 		return o, errors.Join(err, o.closeUnless(err == nil))
 	}
 	options.Follower, err = evaluator.NewFollower(ctx, upstream, evaluator.FollowerOptions{
-		Options: evaluator.Options{Log: log, StaleAfter: settings.StaleAfter, Environment: settings.Environment, Compiled: compiled},
+		Options: evaluator.Options{Log: log, StaleAfter: settings.StaleAfter, Environment: settings.Environment, Known: o.data.snapshot(), Compiled: compiled},
 		ID:      rand.Text(),
 		Poll:    settings.UpstreamPoll,
 	})
 	if err == nil {
-		o.environment = options.Follower.View().Environment
+		o.evaluator = options.Follower.Evaluator
+		o.environment = o.evaluator.View().Environment
 		o.web, err = server.New(ctx, options)
 	}
 	return o, errors.Join(err, o.closeUnless(err == nil))

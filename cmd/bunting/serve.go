@@ -55,7 +55,7 @@ way are answered; a second signal ends it at once.`,
 }
 
 // awaited are settings that nothing follows yet.
-var awaited = []string{"descriptors", "data", "environment_color"}
+var awaited = []string{"descriptors", "environment_color"}
 
 // serve runs a server until the context ends and it has drained.
 func (a *app) serve(ctx context.Context, settings *configuration.Settings) (err error) {
@@ -104,7 +104,12 @@ func (a *app) serve(ctx context.Context, settings *configuration.Settings) (err 
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	done := make(chan error, 1)
-	go func() { done <- stands.web.Run(ctx, at.requests) }()
+	kept := stands.keep(ctx, log)
+	go func() {
+		err := stands.web.Run(ctx, at.requests)
+		kept() // once more: what was answered while draining
+		done <- err
+	}()
 	if settings.ReadyFile != "" {
 		// The port has been open since it was listened on, so requests are answered.
 		if err := writeReady(settings.ReadyFile, is); err != nil {
@@ -125,6 +130,8 @@ type opened struct {
 	web         *server.Server
 	environment string
 	tell        func(context.Context, *slog.Logger) // of a token that was made; nil: none was
+	data        dataFolder
+	evaluator   *evaluator.Evaluator // what is kept in the folder; nil: nothing
 	close       func() error
 }
 
@@ -142,26 +149,32 @@ func (a *app) openRoot(ctx context.Context, settings *configuration.Settings, te
 	if err != nil {
 		return o, err
 	}
-	o.environment, o.close = settings.Environment, definitions.Close
+	o.environment = settings.Environment
+	o.close = func() error { return errors.Join(o.data.close(), definitions.Close()) }
 	definitions = tells.Store(definitions)
-	adminToken, err := bootstrap(ctx, definitions, settings.TokenFile, time.Now())
-	if err == nil {
-		o.tell = adminToken.tell
-		o.web, err = newServer(ctx, settings, definitions, tells, at, log)
+	if o.data, err = openData(ctx, settings, log); err == nil {
+		o, err = o.standOn(ctx, definitions, settings, tells, at, log)
 	}
 	return o, errors.Join(err, o.closeUnless(err == nil))
 }
 
-// newServer puts a root of the store at the listeners.
-func newServer(ctx context.Context, settings *configuration.Settings, definitions store.Store, tells *telemetry.Telemetry, at listeners, log *slog.Logger) (*server.Server, error) {
-	root, err := evaluator.NewRoot(ctx, definitions, evaluator.Options{Log: log, StaleAfter: settings.StaleAfter})
+// standOn puts a root of the store at the listeners, and makes its first token.
+func (o opened) standOn(ctx context.Context, definitions store.Store, settings *configuration.Settings, tells *telemetry.Telemetry, at listeners, log *slog.Logger) (opened, error) {
+	adminToken, err := bootstrap(ctx, definitions, settings.TokenFile, time.Now(), o.data.tokens())
 	if err != nil {
-		return nil, err
+		return o, err
 	}
-	return server.New(ctx, server.Options{
-		Store: definitions, Root: root, Version: version, Log: log, Telemetry: tells,
+	o.tell = adminToken.tell
+	root, err := evaluator.NewRoot(ctx, definitions, evaluator.Options{Log: log, StaleAfter: settings.StaleAfter, Environment: settings.Environment, Known: o.data.snapshot()})
+	if err != nil {
+		return o, err
+	}
+	o.evaluator = root.Evaluator
+	o.web, err = server.New(ctx, server.Options{
+		Store: definitions, Root: root, KnownTokens: o.data.tokens(), Version: version, Log: log, Telemetry: tells,
 		Anonymous: settings.Anonymous, AdminListener: at.admin, AdminOff: !settings.Admin, LogRequests: settings.LogRequests,
 	})
+	return o, err
 }
 
 // tellStart logs what this server is, and what of it is less closed than usual.

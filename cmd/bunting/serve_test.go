@@ -22,6 +22,7 @@ import (
 // served is a run of bunting serve in this process.
 type served struct {
 	t      *testing.T
+	folder string
 	ready  ready
 	stdout bytes.Buffer
 	log    bytes.Buffer
@@ -32,7 +33,7 @@ type served struct {
 // until it is ready.
 func serve(t *testing.T, folder string, flags ...string) *served {
 	t.Helper()
-	s := &served{t: t}
+	s := &served{t: t, folder: folder}
 	logs, logWriter := io.Pipe()
 	a := &app{stdin: strings.NewReader(""), stdout: &s.stdout, stderr: logWriter, env: func(string) string { return "" }}
 	readyFile := filepath.Join(folder, "ready.json")

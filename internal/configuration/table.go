@@ -96,7 +96,7 @@ var table = []Setting{
 		"name of the environment that this server is; a proxy takes its upstream's, and with this refuses another"),
 	row(definitions, "environment_color", "", color, func(s *Settings) *string { return &s.EnvironmentColor }, nil,
 		"colour by which people tell the environment: \"#rrggbb\", \"#rgb\" or a name"),
-	row(definitions, "data", "", optionalPath, func(s *Settings) *string { return &s.Data }, nil,
+	row(definitions, "data", "", optionalPath, func(s *Settings) *string { return &s.Data }, withoutMemory,
 		"folder of the snapshot on disk, from which the server starts while its source is away (default: that of SQLite's database, else none is kept)"),
 	row(definitions, "token_file", DefaultTokenFile, path, func(s *Settings) *string { return &s.TokenFile }, withoutUpstream,
 		"file to which the first start writes the admin's token"),
