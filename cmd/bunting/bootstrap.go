@@ -136,7 +136,7 @@ func afterAnother(ctx context.Context, to store.Store, file string, now time.Tim
 	if p, ok := errors.AsType[*flag.Problem](err); !ok || p.Kind != flag.ProblemAlreadyExists {
 		return firstToken{file: file}, err
 	}
-	return bootstrap(ctx, to, file, now)
+	return bootstrap(ctx, to, file, now, nil)
 }
 
 func makeFirst(ctx context.Context, to store.Store, known []token.Token, secret string, now time.Time) error {

@@ -24,7 +24,7 @@ func TestServersThatStartAtOnce(t *testing.T) {
 		var group sync.WaitGroup
 		for i := range 4 {
 			group.Go(func() {
-				if _, err := bootstrap(t.Context(), shared, filepath.Join(folder, strconv.Itoa(i)), time.Now()); err != nil {
+				if _, err := bootstrap(t.Context(), shared, filepath.Join(folder, strconv.Itoa(i)), time.Now(), nil); err != nil {
 					t.Error(err)
 				}
 			})

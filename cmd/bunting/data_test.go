@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/bunting-flags/terraform-provider-bunting/buntingtest"
 )
@@ -218,6 +220,52 @@ func TestResyncUsage(t *testing.T) {
 	for _, args := range [][]string{{"resync", "former"}, {"resync", "--supersedes", "former"}} {
 		if code, _, stderr := run(t, args...); code != exitUsage {
 			t.Errorf("bunting %v ends with %d: %s", args, code, stderr)
+		}
+	}
+}
+
+// A root whose PostgreSQL is down or hangs starts from its snapshot, within
+// seconds; without one it says why it does not.
+func TestARootStartsWithItsDatabaseAway(t *testing.T) {
+	t.Parallel()
+	folder, data := t.TempDir(), t.TempDir()
+	// The snapshot of a database that is no file is named after the program.
+	first := serve(t, folder, "--database", "sqlite:"+filepath.Join(folder, "bunting"), "--data", data)
+	o := first.operator()
+	o.has("", boolFlag("pay"))
+	if code, _, stderr := o.run("kill", "pay", "--reason", "it burns"); code != exitOK {
+		t.Fatal(stderr)
+	}
+	first.stop()
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // connections are made, and nobody answers
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	for name, address := range map[string]string{"down": "127.0.0.1:1", "hung": silent.Addr().String()} {
+		database := "postgres://u:hunter2@" + address + "/flags?sslmode=disable"
+		began := time.Now()
+		s := serve(t, folder, "--database", database, "--data", data, "--database-pool-connect-timeout", "1s")
+		if took := time.Since(began); took > 10*time.Second {
+			t.Errorf("%s: it took %s to start", name, took)
+		}
+		o := s.operator()
+		if got := o.served(); got != "KILLED stale" {
+			t.Errorf("%s: %q is served", name, got)
+		}
+		if status := s.asked(o.server.AdminToken + "x"); status == http.StatusOK {
+			t.Errorf("%s: a token that is not known is let in", name)
+		}
+		if code, stdout, _ := o.run("resync"); code != exitOK || !strings.Contains(stdout, "does not answer") {
+			t.Errorf("%s: resync ends with %d:\n%s", name, code, stdout)
+		}
+		s.stop()
+		if log := s.log.String(); strings.Contains(log, "hunter2") || !strings.Contains(log, "serving what was last known") {
+			t.Errorf("%s: the log says:\n%s", name, log)
+		}
+		code, _, stderr := run(t, "serve", "--listen", "127.0.0.1:0", "--database", database, "--token-file", filepath.Join(t.TempDir(), "token"), "--database-pool-connect-timeout", "1s")
+		if code != exitError || strings.Contains(stderr, "hunter2") || !strings.Contains(stderr, "the database cannot be reached") {
+			t.Errorf("%s, and nothing known: %d\n%s", name, code, stderr)
 		}
 	}
 }

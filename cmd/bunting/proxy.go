@@ -37,7 +37,7 @@ func (a *app) openProxy(ctx context.Context, settings *configuration.Settings, c
 	}
 	options := server.Options{
 		Upstream: upstream, KnownTokens: o.data.tokens(), Version: version, Log: log, Telemetry: tells,
-		Anonymous: settings.Anonymous, AdminListener: at.admin, AdminOff: !settings.Admin, LogRequests: settings.LogRequests,
+		Anonymous: settings.Anonymous, AdminListener: at.admin, AdminOff: !settings.Admin, LogRequests: settings.LogRequests, EnvironmentColor: settings.EnvironmentColor,
 	}
 	// Whether an upstream that does not answer may be done without is the follower's
 	// question.

@@ -54,16 +54,8 @@ way are answered; a second signal ends it at once.`,
 	return c
 }
 
-// awaited are settings that nothing follows yet.
-var awaited = []string{"descriptors", "environment_color"}
-
 // serve runs a server until the context ends and it has drained.
 func (a *app) serve(ctx context.Context, settings *configuration.Settings) (err error) {
-	for _, key := range awaited {
-		if o := settings.Origin(key); !o.IsDefault() {
-			return usagef("%s (%s) is not followed by this version yet. Remove it", key, o)
-		}
-	}
 	log := slog.New(slog.NewJSONHandler(a.stderr, &slog.HandlerOptions{Level: settings.LogLevel}))
 	tracing, err := telemetry.NewTracing(ctx, version, log, a.env)
 	if err != nil {
@@ -84,13 +76,15 @@ func (a *app) serve(ctx context.Context, settings *configuration.Settings) (err 
 			return err
 		}
 	}
+	descriptors, err := openDescriptors(settings, log)
+	if err != nil {
+		return err
+	}
 	open := a.openRoot
 	if settings.Mode() == configuration.Proxy {
-		open = func(ctx context.Context, settings *configuration.Settings, tells *telemetry.Telemetry, at listeners, log *slog.Logger) (opened, error) {
-			return a.openProxy(ctx, settings, nil, tells, at, log)
-		}
+		open = a.openProxy
 	}
-	stands, err := open(ctx, settings, tells, at, log)
+	stands, err := open(ctx, settings, descriptors.flags(), tells, at, log)
 	if err != nil {
 		return err
 	}
@@ -104,6 +98,7 @@ func (a *app) serve(ctx context.Context, settings *configuration.Settings) (err 
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	done := make(chan error, 1)
+	defer descriptors.follow(ctx)()
 	kept := stands.keep(ctx, log)
 	go func() {
 		err := stands.web.Run(ctx, at.requests)
@@ -144,7 +139,7 @@ func (o opened) closeUnless(served bool) error {
 }
 
 // openRoot puts a root of the database at the listeners.
-func (a *app) openRoot(ctx context.Context, settings *configuration.Settings, tells *telemetry.Telemetry, at listeners, log *slog.Logger) (o opened, err error) {
+func (a *app) openRoot(ctx context.Context, settings *configuration.Settings, compiled evaluator.Compiled, tells *telemetry.Telemetry, at listeners, log *slog.Logger) (o opened, err error) {
 	definitions, err := openDatabase(ctx, settings, log)
 	if err != nil {
 		return o, err
@@ -153,26 +148,26 @@ func (a *app) openRoot(ctx context.Context, settings *configuration.Settings, te
 	o.close = func() error { return errors.Join(o.data.close(), definitions.Close()) }
 	definitions = tells.Store(definitions)
 	if o.data, err = openData(ctx, settings, log); err == nil {
-		o, err = o.standOn(ctx, definitions, settings, tells, at, log)
+		o, err = o.standOn(ctx, definitions, settings, compiled, tells, at, log)
 	}
 	return o, errors.Join(err, o.closeUnless(err == nil))
 }
 
 // standOn puts a root of the store at the listeners, and makes its first token.
-func (o opened) standOn(ctx context.Context, definitions store.Store, settings *configuration.Settings, tells *telemetry.Telemetry, at listeners, log *slog.Logger) (opened, error) {
+func (o opened) standOn(ctx context.Context, definitions store.Store, settings *configuration.Settings, compiled evaluator.Compiled, tells *telemetry.Telemetry, at listeners, log *slog.Logger) (opened, error) {
 	adminToken, err := bootstrap(ctx, definitions, settings.TokenFile, time.Now(), o.data.tokens())
 	if err != nil {
 		return o, err
 	}
 	o.tell = adminToken.tell
-	root, err := evaluator.NewRoot(ctx, definitions, evaluator.Options{Log: log, StaleAfter: settings.StaleAfter, Environment: settings.Environment, Known: o.data.snapshot()})
+	root, err := evaluator.NewRoot(ctx, definitions, evaluator.Options{Log: log, StaleAfter: settings.StaleAfter, Environment: settings.Environment, Known: o.data.snapshot(), Compiled: compiled})
 	if err != nil {
 		return o, err
 	}
 	o.evaluator = root.Evaluator
 	o.web, err = server.New(ctx, server.Options{
 		Store: definitions, Root: root, KnownTokens: o.data.tokens(), Version: version, Log: log, Telemetry: tells,
-		Anonymous: settings.Anonymous, AdminListener: at.admin, AdminOff: !settings.Admin, LogRequests: settings.LogRequests,
+		Anonymous: settings.Anonymous, AdminListener: at.admin, AdminOff: !settings.Admin, LogRequests: settings.LogRequests, EnvironmentColor: settings.EnvironmentColor,
 	})
 	return o, err
 }

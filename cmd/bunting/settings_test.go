@@ -100,7 +100,6 @@ func TestABadConfigurationStartsNothing(t *testing.T) {
 		"a variable":    {[]string{"BUNTING_SERVE_LISEN=x"}, nil, []string{"Did you mean BUNTING_SERVE_LISTEN?"}},
 		"a proxy":       {nil, []string{"--config", "", "--upstream", "http://far:1"}, []string{"a proxy, which has no database and no tokens of its own", "--token-file is set"}},
 		"a password":    {nil, []string{"--config", "", "--database", "postgres://app:hunter2@[db/flags"}, []string{"a URL that cannot be read"}},
-		"not there yet": {nil, []string{"--config", "", "--descriptors", "x"}, []string{"descriptors (--descriptors) is not followed by this version yet"}},
 	} {
 		code, stdout, stderr := runWith(t, row.environment, append(slices.Clone(args), row.flags...)...)
 		if code != exitUsage || stdout != "" || strings.Contains(stderr, "hunter2") {

@@ -44,7 +44,7 @@ func (s admin) GetServer(ctx context.Context, _ *connect.Request[buntingv1.GetSe
 	}
 	flags, overrides, holds, bytes := s.evaluator.Size(c.Prefix)
 	m := &buntingv1.GetServerResponse{
-		Environment: view.Environment, Version: s.version, Protocol: wire.Protocol, OldestProtocol: wire.OldestProtocol,
+		Environment: view.Environment, EnvironmentColor: s.color, Version: s.version, Protocol: wire.Protocol, OldestProtocol: wire.OldestProtocol,
 		Revision: wire.FromRevision(view.Revision), Flags: int64(flags), Overrides: int64(overrides), Holds: int64(holds), SnapshotBytes: bytes,
 		Actor: c.Name, Prefix: string(c.Prefix), TokenId: c.id, TokenExpiresAt: wire.FromTime(c.ends), Chain: s.chain(),
 	}

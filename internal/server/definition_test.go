@@ -284,7 +284,7 @@ func TestGetTellsRemovals(t *testing.T) {
 
 func TestTheHandshake(t *testing.T) {
 	t.Parallel()
-	h := start(t)
+	h := start(t, func(o *Options) { o.EnvironmentColor = "#cc0000" })
 	h.apply(t, flag.Put(boolean("pay")), flag.Put(boolean("old")))
 	at := h.apply(t, flag.Put(override("pay", "u1", true)), flag.Put(hold("pay", "ops")), flag.Change{Op: flag.ArchiveFlag, Ref: flag.FlagRef("old")})
 	response, err := h.as(t, h.admin).GetServer(t.Context(), connect.NewRequest(&buntingv1.GetServerRequest{}))
@@ -298,7 +298,7 @@ func TestTheHandshake(t *testing.T) {
 	}
 	m.SnapshotBytes, m.TokenId, m.Chain = 0, "", nil
 	want := &buntingv1.GetServerResponse{
-		Environment: "test", Version: "1.2.3", Protocol: 1, OldestProtocol: 1, Revision: wire.FromRevision(at),
+		Environment: "test", EnvironmentColor: "#cc0000", Version: "1.2.3", Protocol: 1, OldestProtocol: 1, Revision: wire.FromRevision(at),
 		Flags: 2, Overrides: 1, Holds: 1, Actor: "admin", Scopes: []buntingv1.Scope{buntingv1.Scope_SCOPE_ADMIN},
 	}
 	if !proto.Equal(m, want) || size < 100 || size > 2000 {

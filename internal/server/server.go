@@ -66,6 +66,8 @@ type Options struct {
 	AdminListener net.Listener // an own one of the admin side, which Run closes; nil: it is answered beside the rest
 	AdminOff      bool         // the admin side is not answered at all
 	LogRequests   bool         // each at INFO; else those that went well and fast at DEBUG
+
+	EnvironmentColor string // by which people tell the environment; "": none
 }
 
 // Server is an http.Handler of everything that a flag server answers.
@@ -87,6 +89,7 @@ type Server struct {
 	adminListener net.Listener
 	adminOff      bool
 	logRequests   bool
+	color         string
 
 	web       *http.Server
 	tokens    *credentials // nil beside onDemand
@@ -104,7 +107,7 @@ func New(ctx context.Context, options Options) (*Server, error) {
 	s := &Server{
 		store: options.Store, root: options.Root, follower: options.Follower, upstream: options.Upstream, onDemand: options.OnDemand, compiled: options.Compiled,
 		id: options.ID, version: options.Version, log: options.Log, now: options.Now,
-		anonymous: options.Anonymous, adminListener: options.AdminListener, adminOff: options.AdminOff, logRequests: options.LogRequests,
+		anonymous: options.Anonymous, adminListener: options.AdminListener, adminOff: options.AdminOff, logRequests: options.LogRequests, color: options.EnvironmentColor,
 		telemetry: options.Telemetry, draining: make(chan struct{}), drainLimit: DrainLimit,
 	}
 	if s.log == nil {
