@@ -34,7 +34,7 @@ func TestServeCompiledFlags(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return strings.TrimSpace(e.Value.Text() + " " + e.Source.String() + " " + e.ErrorCode)
+		return strings.TrimSpace(e.Value.JSON() + " " + e.Source.String() + " " + e.ErrorCode)
 	}
 	becomes := func(key flag.Key, want string) {
 		t.Helper()

@@ -96,10 +96,10 @@ func TestABadConfigurationStartsNothing(t *testing.T) {
 			"bunting: the configuration has 4 mistakes:\n", file + ":2: there is no setting logg_level. Did you mean log_level?\n", file + ":4: cache.jitter_percent is \"101\"",
 			"BUNTING_SERVE_ANONYMOUS is \"all\", but off or evaluate is expected", "--stale-after is \"soon\", which is no length of time",
 		}},
-		"another file":  {nil, []string{"--config", filepath.Join(folder, "none.yaml")}, []string{"none.yaml: no such file", "Name a YAML file that can be read with --config"}},
-		"a variable":    {[]string{"BUNTING_SERVE_LISEN=x"}, nil, []string{"Did you mean BUNTING_SERVE_LISTEN?"}},
-		"a proxy":       {nil, []string{"--config", "", "--upstream", "http://far:1"}, []string{"a proxy, which has no database and no tokens of its own", "--token-file is set"}},
-		"a password":    {nil, []string{"--config", "", "--database", "postgres://app:hunter2@[db/flags"}, []string{"a URL that cannot be read"}},
+		"another file": {nil, []string{"--config", filepath.Join(folder, "none.yaml")}, []string{"none.yaml: no such file", "Name a YAML file that can be read with --config"}},
+		"a variable":   {[]string{"BUNTING_SERVE_LISEN=x"}, nil, []string{"Did you mean BUNTING_SERVE_LISTEN?"}},
+		"a proxy":      {nil, []string{"--config", "", "--upstream", "http://far:1"}, []string{"a proxy, which has no database and no tokens of its own", "--token-file is set"}},
+		"a password":   {nil, []string{"--config", "", "--database", "postgres://app:hunter2@[db/flags"}, []string{"a URL that cannot be read"}},
 	} {
 		code, stdout, stderr := runWith(t, row.environment, append(slices.Clone(args), row.flags...)...)
 		if code != exitUsage || stdout != "" || strings.Contains(stderr, "hunter2") {
