@@ -2,9 +2,8 @@ package flag
 
 import (
 	"iter"
+	"strings"
 	"time"
-
-	iradix "github.com/hashicorp/go-immutable-radix/v2"
 )
 
 // Snapshot is all definitions at one revision: immutable, safe to share, and
@@ -15,16 +14,16 @@ type Snapshot struct {
 	Environment string
 	Supersedes  []string // ids of the stores whose place this one has taken, in the order of confirming; never changed
 
-	flags     *iradix.Tree[*Flag]
-	overrides *iradix.Tree[*Override] // by key, NUL, entity
-	holds     *iradix.Tree[*Hold]     // by key, NUL, holder
+	flags     *tree[Flag]
+	overrides *tree[Override]
+	holds     *tree[Hold]
 }
 
 // NewSnapshot makes an empty snapshot.
 func NewSnapshot(environment string, revision Revision) *Snapshot {
 	return &Snapshot{
 		Revision: revision, Environment: environment,
-		flags: iradix.New[*Flag](), overrides: iradix.New[*Override](), holds: iradix.New[*Hold](),
+		flags: newTree(flagOrder), overrides: newTree(overrideOrder), holds: newTree(holdOrder),
 	}
 }
 
@@ -37,50 +36,51 @@ type Edit struct {
 
 // With gives the snapshot at the revision with the edits made, in order.
 func (s *Snapshot) With(revision Revision, edits iter.Seq[Edit]) *Snapshot {
-	flags, overrides, holds := s.flags.Txn(), s.overrides.Txn(), s.holds.Txn()
+	next := &Snapshot{
+		Revision: revision, Environment: s.Environment, Supersedes: s.Supersedes,
+		flags: s.flags, overrides: s.overrides, holds: s.holds,
+	}
 	for e := range edits {
-		path := pathOf(e.Ref)
 		switch o := e.Object.(type) {
 		case *Flag:
-			flags.Insert(path, o)
+			own(&next.flags, s.flags).objects.Set(o)
 		case *Override:
-			overrides.Insert(path, o)
+			own(&next.overrides, s.overrides).objects.Set(o)
 		case *Hold:
-			holds.Insert(path, o)
+			own(&next.holds, s.holds).objects.Set(o)
 		default:
 			switch e.Ref.Kind {
 			case KindFlag:
-				flags.Delete(path)
+				own(&next.flags, s.flags).remove(e.Ref)
 			case KindOverride:
-				overrides.Delete(path)
+				own(&next.overrides, s.overrides).remove(e.Ref)
 			case KindHold:
-				holds.Delete(path)
+				own(&next.holds, s.holds).remove(e.Ref)
 			}
 		}
 	}
-	return &Snapshot{
-		Revision: revision, Environment: s.Environment, Supersedes: s.Supersedes,
-		flags: flags.Commit(), overrides: overrides.Commit(), holds: holds.Commit(),
+	return next
+}
+
+// own makes the next snapshot's tree its own while it is still the one of the
+// snapshot before.
+func own[T any](next **tree[T], former *tree[T]) *tree[T] {
+	if *next == former {
+		*next = former.copy()
 	}
+	return *next
 }
 
 // Flag finds a flag; nil when there is none.
-func (s *Snapshot) Flag(key Key) *Flag {
-	f, _ := s.flags.Get([]byte(key))
-	return f
-}
+func (s *Snapshot) Flag(key Key) *Flag { return s.flags.find(FlagRef(key)) }
 
 // Override finds an override; nil when there is none.
 func (s *Snapshot) Override(key Key, entity string) *Override {
-	o, _ := s.overrides.Get(pathOf(OverrideRef(key, entity)))
-	return o
+	return s.overrides.find(OverrideRef(key, entity))
 }
 
 // Hold finds a hold; nil when there is none.
-func (s *Snapshot) Hold(key Key, holder string) *Hold {
-	h, _ := s.holds.Get(pathOf(HoldRef(key, holder)))
-	return h
-}
+func (s *Snapshot) Hold(key Key, holder string) *Hold { return s.holds.find(HoldRef(key, holder)) }
 
 // Object finds what the ref names; nil when there is none.
 func (s *Snapshot) Object(ref Ref) Object {
@@ -103,35 +103,56 @@ func (s *Snapshot) Object(ref Ref) Object {
 
 // Flags gives the flags under the prefix in key order (by bytes).
 func (s *Snapshot) Flags(prefix Key) iter.Seq[*Flag] {
-	return walk(s.flags, string(prefix), func(f *Flag) bool { return f.Key.Under(prefix) })
+	return under(s.flags, prefix, func(f *Flag) Key { return f.Key })
 }
 
 // Overrides gives the overrides of the flags under the prefix, by key, then entity.
 func (s *Snapshot) Overrides(prefix Key) iter.Seq[*Override] {
-	return walk(s.overrides, string(prefix), func(o *Override) bool { return o.FlagKey.Under(prefix) })
+	return under(s.overrides, prefix, func(o *Override) Key { return o.FlagKey })
 }
 
 // OverridesOf gives the overrides of one flag, by entity.
 func (s *Snapshot) OverridesOf(key Key) iter.Seq[*Override] {
-	return walk(s.overrides, string(key)+"\x00", func(*Override) bool { return true })
+	return func(yield func(*Override) bool) {
+		s.overrides.from(OverrideRef(key, ""), func(o *Override) bool { return o.FlagKey == key && yield(o) })
+	}
 }
 
 // Holds gives the holds of the flags under the prefix, by key, then holder.
 func (s *Snapshot) Holds(prefix Key) iter.Seq[*Hold] {
-	return walk(s.holds, string(prefix), func(h *Hold) bool { return h.FlagKey.Under(prefix) })
+	return under(s.holds, prefix, func(h *Hold) Key { return h.FlagKey })
 }
 
 // HoldsOf gives the holds of one flag, expired ones too, by holder.
 func (s *Snapshot) HoldsOf(key Key) iter.Seq[*Hold] {
-	return walk(s.holds, string(key)+"\x00", func(*Hold) bool { return true })
+	return func(yield func(*Hold) bool) {
+		s.holds.from(HoldRef(key, ""), func(h *Hold) bool { return h.FlagKey == key && yield(h) })
+	}
+}
+
+// under gives the objects whose keys lie under the prefix. Between them there may
+// be others that begin with it: "a-b" comes between "a" and "a/b".
+func under[T any](t *tree[T], prefix Key, key func(*T) Key) iter.Seq[*T] {
+	return func(yield func(*T) bool) {
+		t.from(Ref{Key: prefix}, func(o *T) bool {
+			k := key(o)
+			return strings.HasPrefix(string(k), string(prefix)) && (!k.Under(prefix) || yield(o))
+		})
+	}
 }
 
 // Killed reports whether a hold on the flag stands.
-func (s *Snapshot) Killed(key Key, now time.Time) bool { return killed(s.HoldsOf(key), now) }
+func (s *Snapshot) Killed(key Key, now time.Time) (killed bool) {
+	s.holds.from(HoldRef(key, ""), func(h *Hold) bool {
+		killed = h.FlagKey == key && h.StandsAt(now)
+		return h.FlagKey == key && !killed
+	})
+	return killed
+}
 
 // Counts gives how many flags (archived ones too), overrides and holds there are.
 func (s *Snapshot) Counts() (flags, overrides, holds int) {
-	return s.flags.Len(), s.overrides.Len(), s.holds.Len()
+	return s.flags.objects.Len(), s.overrides.objects.Len(), s.holds.objects.Len()
 }
 
 // Evaluate answers for one flag. An unknown flag is an answer, not an error.
@@ -140,26 +161,5 @@ func (s *Snapshot) Evaluate(key Key, caller Context, now time.Time) Answer {
 	if f == nil {
 		return Answer{Key: key, Source: SourceDefault, ErrorCode: ErrorFlagNotFound}
 	}
-	return Resolve(f, s.HoldsOf(key), func(entity string) *Override { return s.Override(key, entity) }, caller, now)
-}
-
-func walk[T any](tree *iradix.Tree[T], prefix string, in func(T) bool) iter.Seq[T] {
-	return func(yield func(T) bool) {
-		it := tree.Root().Iterator()
-		it.SeekPrefix([]byte(prefix))
-		for _, v, ok := it.Next(); ok; _, v, ok = it.Next() {
-			if in(v) && !yield(v) {
-				return
-			}
-		}
-	}
-}
-
-// pathOf gives an object's place in its tree. Neither keys nor entities nor
-// holders hold a NUL.
-func pathOf(ref Ref) []byte {
-	if ref.Kind == KindFlag {
-		return []byte(ref.Key)
-	}
-	return []byte(string(ref.Key) + "\x00" + ref.ID)
+	return ResolveKilled(f, s.Killed(key, now), func(entity string) *Override { return s.Override(key, entity) }, caller)
 }
