@@ -81,9 +81,8 @@ func (b *bench) build(ctx context.Context) error {
 		ours + "/terraform-provider-bunting":    ".",
 		nothing + "/terraform-provider-bunting": "./bench/nothing",
 	} {
-		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-o", filepath.Join(b.dir, program), pkg) //nolint:gosec // The names stand above.
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("build %s: %w\n%s", pkg, err, out)
+		if err := b.buildProgram(ctx, program, pkg); err != nil {
+			return err
 		}
 	}
 	for _, provider := range []string{ours, nothing} {
@@ -92,6 +91,15 @@ func (b *bench) build(ctx context.Context) error {
 			return err
 		}
 		b.workspaces[provider] = w
+	}
+	return nil
+}
+
+// buildProgram makes one program, in the folder.
+func (b *bench) buildProgram(ctx context.Context, program, pkg string) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-o", filepath.Join(b.dir, program), pkg) //nolint:gosec // Our own names.
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build %s: %w\n%s", pkg, err, out)
 	}
 	return nil
 }
