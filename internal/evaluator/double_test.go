@@ -22,10 +22,11 @@ type double struct {
 	mu       sync.Mutex
 	snapshot *flag.Snapshot
 	commits  []store.Commit
+	audit    []store.AuditEntry
 	failing  error                       // every call's answer
 	hanging  bool                        // calls wait for the end of their context
 	hangsIn  string                      // the same, of this method alone
-	forgets  bool                        // Since reaches back to nothing
+	forgets  bool                        // Since and Audit reach back to nothing
 	asked    map[string]int              // calls by method
 	after    func(outcome store.Outcome) // called when an Apply has committed, before it returns
 }
@@ -126,8 +127,17 @@ func (d *double) ExpireHolds(ctx context.Context, now time.Time) (store.Outcome,
 	return store.Expire(ctx, doubleTx{d}, now)
 }
 
-func (d *double) Audit(context.Context, store.AuditFilter) ([]store.AuditEntry, string, error) {
-	return nil, "", nil
+func (d *double) Audit(ctx context.Context, filter store.AuditFilter) ([]store.AuditEntry, string, error) {
+	if err := d.enter(ctx, "Audit"); err != nil {
+		return nil, "", err
+	}
+	defer d.mu.Unlock()
+	if d.forgets {
+		return nil, "", nil
+	}
+	newest := slices.Clone(d.audit[max(0, len(d.audit)-filter.PageSize()):])
+	slices.Reverse(newest)
+	return newest, "", nil
 }
 func (d *double) CreateToken(context.Context, token.Token, string) error { return nil }
 func (d *double) RevokeToken(context.Context, string, string, time.Time) (token.Token, error) {
@@ -161,6 +171,7 @@ func (tx doubleTx) Removal(context.Context, flag.Ref) (*flag.Stamp, error)      
 func (tx doubleTx) Request(context.Context, string, string) (*store.Request, error) { return nil, nil }
 func (tx doubleTx) Tokens(context.Context, string) ([]token.Token, error)           { return nil, nil }
 func (tx doubleTx) Save(_ context.Context, r store.Record) error {
+	tx.d.audit = append(tx.d.audit, r.Audit...)
 	if r.Commit != nil {
 		tx.d.snapshot = tx.d.snapshot.With(r.Commit.Revision, slices.Values(r.Commit.Edits))
 		tx.d.commits = append(tx.d.commits, *r.Commit)

@@ -1,6 +1,7 @@
 package evaluator
 
 import (
+	"context"
 	"slices"
 	"sort"
 
@@ -13,7 +14,7 @@ import (
 const (
 	journalCommits = 16_384
 	journalBytes   = 8 << 20 // as objectBytes counts
-	journalFill    = 1024    // commits read at the start, at most
+	journalFill    = 256     // changes read at the start, at most: nobody wrote while the server was away
 )
 
 // Commit is a step from one revision to another.
@@ -55,6 +56,25 @@ func (j journal) with(commits []Commit) journal {
 	}
 	j.commits = slices.Clone(j.commits[drop:])
 	return j
+}
+
+// recentCommits gives the commits up to the revision that the newest page of the
+// audit log tells whole. They are counted in changes, because one commit may
+// have changed everything.
+func recentCommits(ctx context.Context, from store.Reader, at flag.Revision) ([]Commit, error) {
+	entries, _, err := from.Audit(ctx, store.AuditFilter{Limit: journalFill})
+	if err != nil {
+		return nil, err
+	}
+	slices.Reverse(entries) // they come newest first
+	entries = slices.DeleteFunc(entries, func(e store.AuditEntry) bool { return e.Revision > at.Number })
+	whole := slices.IndexFunc(entries, func(e store.AuditEntry) bool { return e.Ordinal == 0 })
+	if whole < 0 {
+		return nil, nil
+	}
+	entries = entries[whole:]
+	commits, _, err := store.CommitsSince(entries[0].Revision-1, at, func() ([]store.AuditEntry, error) { return entries, nil })
+	return joined(commits), err
 }
 
 // after gives the commits after the revision number, at being the present one; ok

@@ -85,6 +85,27 @@ func TestTheJournalIsFilledAtTheStart(t *testing.T) {
 	if commits, _, ok := e.Changes(flag.Revision{StoreID: "s", Number: 4}); !ok || len(commits) != 6 {
 		t.Errorf("%d commits, %t", len(commits), ok)
 	}
+	// What is told of the oldest commit may not be all of it.
+	var many []flag.Change
+	for i := range journalFill - 5 {
+		many = append(many, flag.Put(boolean(flag.Key(fmt.Sprint("many", i)))))
+	}
+	d.behind(t, many...)
+	for i := range 2 {
+		d.behind(t, flag.Put(boolean(flag.Key(fmt.Sprint("g", i)))))
+	}
+	for since, want := range map[int64]bool{6: false, 7: true, 10: true, 12: true} {
+		if _, _, ok := start(t, d).Changes(flag.Revision{StoreID: "s", Number: since}); ok != want {
+			t.Errorf("since %d, of %s: %t", since, d.snapshot.Revision, ok)
+		}
+	}
+	for i := range many { // more than is read
+		many[i].Op, many[i].Object = flag.DeleteFlag, nil
+	}
+	d.behind(t, append(many, flag.Put(boolean("h")), flag.Put(boolean("i")), flag.Put(boolean("j")), flag.Put(boolean("k")), flag.Put(boolean("l")), flag.Put(boolean("m")))...)
+	if _, _, ok := start(t, d).Changes(flag.Revision{StoreID: "s", Number: d.snapshot.Revision.Number - 1}); ok {
+		t.Error("a part of a commit is told as if it were all of it")
+	}
 	// A store that does not reach back is no reason not to start.
 	d.forgets = true
 	e = start(t, d)

@@ -59,13 +59,14 @@ func (r *Root) begin(ctx context.Context) error {
 		return err
 	}
 	at := r.present.Load().snapshot.Revision
-	commits, ok, err := r.store.Since(ctx, max(0, at.Number-journalFill))
-	if err != nil || !ok {
+	recent, err := recentCommits(ctx, r.store, at)
+	if err != nil {
+		r.log.WarnContext(ctx, "the most recent commits could not be read: those who read before this start will read everything again", "error", err.Error())
 		return nil
 	}
 	r.swap.Lock()
 	defer r.swap.Unlock()
-	if filled := (journal{}).with(joined(commits)); filled.leadsTo(at) {
+	if filled := (journal{}).with(recent); filled.leadsTo(at) {
 		v := *r.present.Load()
 		v.journal = filled
 		r.present.Store(&v) // the same snapshot: nobody waits for it
