@@ -30,6 +30,9 @@ func Canonical(text string) (string, error) {
 	if !utf8.ValidString(text) {
 		return "", Invalid("value", "is not valid UTF-8. Encode binary content, for example with base64.")
 	}
+	if out, ok := canonicalScalar(text); ok {
+		return string(out), nil
+	}
 	dec := json.NewDecoder(strings.NewReader(text))
 	dec.UseNumber()
 	out, err := appendCanonical(nil, dec, 0)
@@ -43,6 +46,34 @@ func Canonical(text string) (string, error) {
 		err = invalidf("value", "is not valid JSON (%s): %v at byte %d.", Shorten(text), err, dec.InputOffset())
 	}
 	return string(out), err
+}
+
+// canonicalScalar is Canonical for a text that is neither list nor object, as most
+// values are: a decoder has a buffer of many times their size. What is not ok may
+// still be right.
+func canonicalScalar(text string) (out []byte, ok bool) {
+	var token any
+	switch {
+	case text == "true", text == "false", text == "null":
+		return []byte(text), true
+	case strings.HasPrefix(text, `"`):
+		token = new(string)
+	case strings.HasPrefix(text, "-"), text != "" && text[0] >= '0' && text[0] <= '9':
+		token = new(json.Number)
+	default:
+		return nil, false
+	}
+	if json.Unmarshal([]byte(text), token) != nil {
+		return nil, false
+	}
+	switch t := token.(type) {
+	case *string:
+		return appendCanonicalString(nil, *t), true
+	case *json.Number:
+		out, err := appendCanonicalNumber(nil, t.String())
+		return out, err == nil
+	}
+	return nil, false
 }
 
 func appendCanonical(out []byte, dec *json.Decoder, depth int) ([]byte, error) {

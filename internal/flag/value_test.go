@@ -177,11 +177,15 @@ func TestIntsKeepEveryBit(t *testing.T) {
 // Canonical is idempotent and keeps the value of every number, told by exact
 // rationals.
 func FuzzCanonical(f *testing.F) {
-	for _, seed := range []string{`{"a":[1,2.50,-0,1e-7,1E400],"b":"\u0000\ud800"}`, `"\\\/"`, "1e999999999999999999999", "[[[]]]", "{\"a\":1,\"a\":1}", "\xff", "nul"} {
+	for _, seed := range []string{`{"a":[1,2.50,-0,1e-7,1E400],"b":"\u0000\ud800"}`, `"\\\/"`, "1e999999999999999999999", "[[[]]]", "{\"a\":1,\"a\":1}", "\xff", "nul", "true ", "-0.0 ", `"a" 1`, "12 ", "1e1000000000", `"\xff"`, "-", "1_0", ""} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		once, err := flag.Canonical(text)
+		// A space before it leads to the decoder, whatever comes.
+		if decoded, err2 := flag.Canonical(" " + text); len(text) < flag.MaxValueBytes && (decoded != once || (err == nil) != (err2 == nil)) {
+			t.Fatalf("%q is %q (%v), after a space %q (%v)", text, once, err, decoded, err2)
+		}
 		if err != nil {
 			return
 		}

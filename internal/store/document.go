@@ -25,17 +25,21 @@ func Document(o flag.Object) (string, error) {
 // stricter must not make a store unreadable.
 func ParseDocument(ref flag.Ref, document string) (flag.Object, error) {
 	var o flag.Object
-	switch ref.Kind {
+	var err error
+	switch ref.Kind { // UnmarshalJSON, where there is one: json.Unmarshal would go through the document twice
 	case flag.KindFlag:
-		o = new(flag.Flag)
+		f := new(flag.Flag)
+		o, err = f, f.UnmarshalJSON([]byte(document))
 	case flag.KindOverride:
-		o = new(flag.Override)
+		v := new(flag.Override)
+		o, err = v, v.UnmarshalJSON([]byte(document))
 	case flag.KindHold:
-		o = new(flag.Hold)
+		h := new(flag.Hold)
+		o, err = h, json.Unmarshal([]byte(document), h)
 	default:
 		return nil, fmt.Errorf("read a stored document: kind %d is no kind of object", ref.Kind)
 	}
-	if err := json.Unmarshal([]byte(document), o); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("read the stored %s %q: %w", ref.Kind, ref, err)
 	}
 	if o.Ref() != ref {
