@@ -131,6 +131,7 @@ type snapshotReader struct {
 	stale       bool
 	count       int64
 	edits       []flag.Edit
+	texts       flag.Texts
 }
 
 func (s *snapshotReader) question() *buntingv1.GetSnapshotRequest {
@@ -168,6 +169,10 @@ func (s *snapshotReader) take(m *buntingv1.GetSnapshotResponse) (wrong string) {
 			edit, err := wire.ToObject(object)
 			if err != nil {
 				return "sent an object that cannot be read (" + err.Error() + ")"
+			}
+			if edit.Object != nil {
+				s.texts.Share(edit.Object)
+				edit.Ref = edit.Object.Ref() // of the shared texts too
 			}
 			removed := edit.Object == nil && s.kind == buntingv1.SnapshotKind_SNAPSHOT_KIND_FULL
 			if removed || !edit.Ref.Key.Under(s.prefix) {

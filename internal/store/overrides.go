@@ -27,6 +27,7 @@ func (j *judge) setOverride(c flag.Change) ([]flag.Edit, *flag.Problem) {
 		p.Message += fmt.Sprintf(" The flag was last changed by %s.", f.Changed.Author())
 		return nil, &p
 	}
+	want.FlagKey = f.Key // the same text, in memory once
 	want.OwnerID, want.Changed = c.OwnerID, j.stamp(c)
 	have := j.state.Override(want.FlagKey, want.EntityID)
 	switch {

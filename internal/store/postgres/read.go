@@ -113,6 +113,7 @@ func (s *Store) empty(ctx context.Context, q querier) (*flag.Snapshot, error) {
 // withRows adds rows of kind, key, id and document as they come.
 func withRows(snapshot *flag.Snapshot, rows pgx.Rows) (_ *flag.Snapshot, err error) {
 	defer rows.Close()
+	var texts flag.Texts
 	snapshot = snapshot.With(snapshot.Revision, func(yield func(flag.Edit) bool) {
 		for rows.Next() {
 			var ref flag.Ref
@@ -121,7 +122,11 @@ func withRows(snapshot *flag.Snapshot, rows pgx.Rows) (_ *flag.Snapshot, err err
 				return
 			}
 			var o flag.Object
-			if o, err = store.ParseDocument(ref, document); err != nil || !yield(flag.Edit{Ref: ref, Object: o}) {
+			if o, err = store.ParseDocument(ref, document); err != nil {
+				return
+			}
+			texts.Share(o)
+			if !yield(flag.Edit{Ref: ref, Object: o}) {
 				return
 			}
 		}

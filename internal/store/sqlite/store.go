@@ -5,7 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
-	"slices"
+	"iter"
 	"time"
 
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
@@ -69,11 +69,11 @@ func (s *Store) Snapshot(ctx context.Context) (snapshot *flag.Snapshot, err erro
 		if err != nil {
 			return err
 		}
-		objects, err := appendObjects(ctx, q, nil, `SELECT 1, key, '', document FROM flags
+		rows := reading{ctx: ctx, from: q}
+		snapshot = snapshot.With(snapshot.Revision, rows.objects(`SELECT 1, key, '', document FROM flags
 			UNION ALL SELECT 2, flag_key, entity_id, document FROM overrides
-			UNION ALL SELECT 3, flag_key, holder, document FROM holds`)
-		snapshot = snapshot.With(snapshot.Revision, slices.Values(objects))
-		return err
+			UNION ALL SELECT 3, flag_key, holder, document FROM holds`))
+		return rows.err
 	})
 	if err != nil {
 		return nil, err
@@ -81,26 +81,49 @@ func (s *Store) Snapshot(ctx context.Context) (snapshot *flag.Snapshot, err erro
 	return snapshot, nil
 }
 
-// appendObjects reads rows of kind, key, id and document.
-func appendObjects(ctx context.Context, q querier, objects []flag.Edit, query string, args ...any) ([]flag.Edit, error) {
-	rows, err := q.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = rows.Close() }() // what went wrong is in Err
-	for rows.Next() {
-		var ref flag.Ref
-		var document string
-		if err := rows.Scan(&ref.Kind, &ref.Key, &ref.ID, &document); err != nil {
-			return nil, err
+// reading reads objects, one at a time: there may be more than should be in
+// memory twice.
+type reading struct {
+	ctx   context.Context //nolint:containedctx // Lives within one read.
+	from  querier
+	texts flag.Texts
+	err   error // the first one, after which nothing is read
+}
+
+// objects gives what the rows of kind, key, id and document say.
+func (r *reading) objects(query string, args ...any) iter.Seq[flag.Edit] {
+	return func(yield func(flag.Edit) bool) {
+		if r.err != nil {
+			return
 		}
-		o, err := store.ParseDocument(ref, document)
+		rows, err := r.from.QueryContext(r.ctx, query, args...)
 		if err != nil {
-			return nil, err
+			r.err = err
+			return
 		}
-		objects = append(objects, flag.Edit{Ref: ref, Object: o})
+		defer func() { _ = rows.Close() }() // what went wrong is in Err
+		for rows.Next() {
+			var edit flag.Edit
+			if edit, r.err = r.object(rows); r.err != nil || !yield(edit) {
+				return
+			}
+		}
+		r.err = rows.Err()
 	}
-	return objects, rows.Err()
+}
+
+func (r *reading) object(rows *sql.Rows) (flag.Edit, error) {
+	var ref flag.Ref
+	var document string
+	if err := rows.Scan(&ref.Kind, &ref.Key, &ref.ID, &document); err != nil {
+		return flag.Edit{}, err
+	}
+	o, err := store.ParseDocument(ref, document)
+	if err != nil {
+		return flag.Edit{}, err
+	}
+	r.texts.Share(o)
+	return flag.Edit{Ref: o.Ref(), Object: o}, nil
 }
 
 // Since gives the commits after the revision number, from the audit log.

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"modernc.org/sqlite"
@@ -76,7 +75,7 @@ func (t tx) Load(ctx context.Context, wanted store.Wanted) (*flag.Snapshot, erro
 	for i, ref := range wanted.Overrides {
 		pairs[i] = [2]string{string(ref.Key), ref.ID}
 	}
-	var objects []flag.Edit
+	rows := reading{ctx: ctx, from: t.conn}
 	for _, part := range []struct {
 		count int
 		query string
@@ -95,16 +94,15 @@ func (t tx) Load(ctx context.Context, wanted store.Wanted) (*flag.Snapshot, erro
 		if err != nil {
 			return nil, fmt.Errorf("name the wanted rows: %w", err)
 		}
-		if objects, err = appendObjects(ctx, t.conn, objects, part.query, string(names)); err != nil {
-			return nil, err
-		}
+		snapshot = snapshot.With(snapshot.Revision, rows.objects(part.query, string(names)))
 	}
 	if !wanted.Due.IsZero() {
-		if objects, err = appendObjects(ctx, t.conn, objects, dueHolds, wanted.Due.UnixMicro()); err != nil {
-			return nil, err
-		}
+		snapshot = snapshot.With(snapshot.Revision, rows.objects(dueHolds, wanted.Due.UnixMicro()))
 	}
-	return snapshot.With(snapshot.Revision, slices.Values(objects)), nil
+	if rows.err != nil {
+		return nil, rows.err
+	}
+	return snapshot, nil
 }
 
 // dueHolds finds the holds whose expiry is to be committed.
