@@ -76,6 +76,10 @@ func (a *app) serve(ctx context.Context, settings *configuration.Settings) (err 
 			return err
 		}
 	}
+	tending, endTending := context.WithCancel(ctx)
+	tended := make(chan struct{})
+	go func() { defer close(tended); tendHeap(tending, a.env) }()
+	defer func() { endTending(); <-tended }()
 	descriptors, err := openDescriptors(settings, log)
 	if err != nil {
 		return err
