@@ -12,8 +12,8 @@ import (
 // Bounds of the journal: who is further behind reads a snapshot. A commit of an
 // ordinary change is some 500 bytes, so the two bounds meet.
 const (
-	journalCommits = 16_384
-	journalBytes   = 8 << 20 // as objectBytes counts
+	journalCommits = 8192
+	journalBytes   = 4 << 20 // as objectBytes counts
 	journalFill    = 256     // changes read at the start, at most: nobody wrote while the server was away
 )
 

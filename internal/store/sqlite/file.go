@@ -75,7 +75,8 @@ func (s *Store) openFile(ctx context.Context, options Options) (err error) {
 	if err := s.prepare(ctx, options); err != nil {
 		return err
 	}
-	s.reader, err = connect(dsn(s.name), readers, "busy_timeout(5000)", "query_only(1)")
+	// Readers go through rows once and in order, so a small cache (KiB, negated) is as good.
+	s.reader, err = connect(dsn(s.name), readers, "busy_timeout(5000)", "query_only(1)", "cache_size(-256)")
 	return err
 }
 
