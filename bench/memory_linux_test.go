@@ -61,12 +61,6 @@ func load(b *testing.B, s *server) {
 			}
 		}
 	}
-	declared := func(i int, description string) *flag.Flag {
-		return &flag.Flag{
-			Key: flag.Key(keyOf(i)), Type: flag.Bool, Default: flag.BoolValue(false), Value: flag.BoolValue(true), State: flag.Enabled,
-			Layer: "user", Description: description,
-		}
-	}
 	put(heldFlags, func(i int) flag.Object { return declared(i, description) })
 	put(heldFlags*overridesPerFlag, func(i int) flag.Object {
 		return &flag.Override{
