@@ -13,7 +13,13 @@ func Document(o flag.Object) (string, error) {
 	if o == nil {
 		return "", nil
 	}
-	text, err := json.Marshal(o)
+	var text []byte
+	var err error
+	if m, ok := o.(json.Marshaler); ok { // json.Marshal would go through what it writes once more
+		text, err = m.MarshalJSON()
+	} else {
+		text, err = json.Marshal(o)
+	}
 	if err != nil {
 		return "", fmt.Errorf("write the %s %q as JSON: %w", o.Ref().Kind, o.Ref(), err)
 	}
@@ -25,19 +31,21 @@ func Document(o flag.Object) (string, error) {
 // stricter must not make a store unreadable.
 func ParseDocument(ref flag.Ref, document string) (flag.Object, error) {
 	var o flag.Object
-	var err error
-	switch ref.Kind { // UnmarshalJSON, where there is one: json.Unmarshal would go through the document twice
+	switch ref.Kind {
 	case flag.KindFlag:
-		f := new(flag.Flag)
-		o, err = f, f.UnmarshalJSON([]byte(document))
+		o = new(flag.Flag)
 	case flag.KindOverride:
-		v := new(flag.Override)
-		o, err = v, v.UnmarshalJSON([]byte(document))
+		o = new(flag.Override)
 	case flag.KindHold:
-		h := new(flag.Hold)
-		o, err = h, json.Unmarshal([]byte(document), h)
+		o = new(flag.Hold)
 	default:
 		return nil, fmt.Errorf("read a stored document: kind %d is no kind of object", ref.Kind)
+	}
+	var err error
+	if u, ok := o.(json.Unmarshaler); ok { // json.Unmarshal would go through it once more
+		err = u.UnmarshalJSON([]byte(document))
+	} else {
+		err = json.Unmarshal([]byte(document), o)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the stored %s %q: %w", ref.Kind, ref, err)

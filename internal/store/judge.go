@@ -3,7 +3,6 @@ package store
 import (
 	"encoding/json"
 	"fmt"
-	"slices"
 
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
 )
@@ -82,13 +81,15 @@ func (j *judge) change(c flag.Change) flag.Result {
 	if have := j.state.Object(c.Ref); have != nil && creates(c) && !archived(have) {
 		op = "adopt" // nothing else lets a create pass where there is something
 	}
-	for _, e := range edits {
+	entries := make([]entry, len(edits))
+	for i, e := range edits {
 		action := op
 		if e.Ref != c.Ref { // goes with its flag
 			action = map[flag.Kind]flag.Op{flag.KindOverride: flag.RemoveOverride, flag.KindHold: flag.ReleaseHold}[e.Ref.Kind].String()
 		}
-		j.accept(entry{action: action, ownerID: c.OwnerID, edit: e, before: j.state.Object(e.Ref)})
+		entries[i] = entry{action: action, ownerID: c.OwnerID, edit: e, before: j.state.Object(e.Ref)}
 	}
+	j.accept(entries...)
 	return flag.Result{Status: flag.Applied, Object: j.state.Object(c.Ref)}
 }
 
@@ -101,9 +102,16 @@ func (j *judge) inadmissible(c flag.Change) *flag.Problem {
 	return wellFormed(c)
 }
 
-func (j *judge) accept(e entry) {
-	j.done = append(j.done, e)
-	j.state = j.state.With(j.next, slices.Values([]flag.Edit{e.edit}))
+// accept takes what one change writes into the state.
+func (j *judge) accept(entries ...entry) {
+	j.done = append(j.done, entries...)
+	j.state = j.state.With(j.next, func(yield func(flag.Edit) bool) {
+		for _, e := range entries {
+			if !yield(e.edit) {
+				return
+			}
+		}
+	})
 }
 
 // committed gives the outcome of what was accepted, without results.
