@@ -15,7 +15,7 @@ import (
 // when somebody wants it, and to keep the answer for a while (DESIGN §6.6). In
 // front of a Bunting server a snapshot and its stream are the better way.
 //
-// What it knows goes through flag.ResolveKilled, fresh or not, so an answer in an
+// What it knows goes through flag.Resolve, fresh or not, so an answer in an
 // outage is what the rule makes of what was last known. A known kill goes before
 // all of it. It may be used by many goroutines at once.
 type OnDemand struct {
@@ -125,7 +125,7 @@ func (d *OnDemand) Evaluate(ctx context.Context, key flag.Key, caller flag.Conte
 		entity = caller.Entity(f.Layer)
 	}
 	if kills.has(key, entity) {
-		return aged(flag.ResolveKilled(&f, true, nil, caller), kills.err != nil), nil
+		return aged(flag.Resolve(&f, true, nil, caller), kills.err != nil), nil
 	}
 
 	// Both are asked for before either is waited for.
@@ -148,7 +148,7 @@ func (d *OnDemand) Evaluate(ctx context.Context, key flag.Key, caller flag.Conte
 		state.value.onto(&f)
 		killed = killed || state.value.Killed && !kills.lifted(state.came, key, entity)
 	}
-	a := flag.ResolveKilled(&f, killed, func(string) *flag.Override {
+	a := flag.Resolve(&f, killed, func(string) *flag.Override {
 		if own == nil {
 			return nil
 		}

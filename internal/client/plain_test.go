@@ -147,7 +147,7 @@ func (s *plainService) Evaluate(ctx context.Context, r *connect.Request[pbflagsv
 		} else if !ok {
 			return &pbflagsv1.EvaluateResponse{FlagId: string(key), Source: pbflagsv1.EvaluationSource_EVALUATION_SOURCE_DEFAULT}, nil
 		}
-		a := flag.ResolveKilled(&f, s.killed[key] || s.killedFor[flag.OverrideRef(key, entity)], func(entity string) *flag.Override {
+		a := flag.Resolve(&f, s.killed[key] || s.killedFor[flag.OverrideRef(key, entity)], func(entity string) *flag.Override {
 			if o, ok := s.overrides[flag.OverrideRef(key, entity)]; ok {
 				return &o
 			}

@@ -67,7 +67,7 @@ func (v View) Evaluate(key flag.Key, caller flag.Context) flag.Answer {
 	answer := v.Snapshot.Evaluate(key, caller, v.Now)
 	if answer.ErrorCode != "" && v.compiled != nil {
 		if f := v.compiled.Flag(key); f != nil {
-			answer = flag.ResolveKilled(f, false, func(string) *flag.Override { return nil }, caller)
+			answer = flag.Resolve(f, false, func(string) *flag.Override { return nil }, caller)
 		}
 	}
 	if v.Stale {

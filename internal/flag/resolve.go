@@ -1,10 +1,5 @@
 package flag
 
-import (
-	"iter"
-	"time"
-)
-
 // Context is what is known about a caller: the evaluation context of
 // OpenFeature. It goes through every evaluation from the start, so that
 // targeting rules can use it when they come.
@@ -87,15 +82,11 @@ func (a Answer) Aged() Answer {
 //  4. enabled with a value: the value
 //  5. the default value
 //
-// The lookup is asked for the override of one entity at most, and only when the
-// rule comes to it; it gives nil for none. Nothing is changed and nothing waits.
-func Resolve(f *Flag, holds iter.Seq[*Hold], override func(entity string) *Override, caller Context, now time.Time) Answer {
-	return ResolveKilled(f, killed(holds, now), override, caller)
-}
-
-// ResolveKilled is Resolve for who knows whether the flag is killed, but not by
-// whose holds: a plain evaluator service tells no more.
-func ResolveKilled(f *Flag, killed bool, override func(entity string) *Override, caller Context) Answer {
+// Whether a hold stands is for the caller to know: a plain evaluator service does
+// not tell whose it is. The lookup is asked for the override of one entity at
+// most, and only when the rule comes to it; it gives nil for none. Nothing is
+// changed and nothing waits.
+func Resolve(f *Flag, killed bool, override func(entity string) *Override, caller Context) Answer {
 	answer := func(v Value, s Source) Answer { return Answer{Key: f.Key, Type: f.Type, Value: v, Source: s} }
 
 	if killed {
@@ -116,13 +107,4 @@ func ResolveKilled(f *Flag, killed bool, override func(entity string) *Override,
 		return answer(f.Value, SourceGlobal)
 	}
 	return answer(f.Default, SourceDefault)
-}
-
-func killed(holds iter.Seq[*Hold], now time.Time) bool {
-	for h := range holds {
-		if h.StandsAt(now) {
-			return true
-		}
-	}
-	return false
 }

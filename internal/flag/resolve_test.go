@@ -102,7 +102,8 @@ func TestResolve(t *testing.T) {
 				}
 				return nil
 			}
-			got := flag.Resolve(row.flag, slices.Values(row.holds), lookup, row.caller, now)
+			stands := slices.ContainsFunc(row.holds, func(h *flag.Hold) bool { return h.StandsAt(now) })
+			got := flag.Resolve(row.flag, stands, lookup, row.caller)
 			if got.Value != text(row.value) || got.Source.String() != row.source {
 				t.Errorf("got %s from %s, want %q from %s", got.Value, got.Source, row.value, row.source)
 			}

@@ -161,5 +161,5 @@ func (s *Snapshot) Evaluate(key Key, caller Context, now time.Time) Answer {
 	if f == nil {
 		return Answer{Key: key, Source: SourceDefault, ErrorCode: ErrorFlagNotFound}
 	}
-	return ResolveKilled(f, s.Killed(key, now), func(entity string) *Override { return s.Override(key, entity) }, caller)
+	return Resolve(f, s.Killed(key, now), func(entity string) *Override { return s.Override(key, entity) }, caller)
 }

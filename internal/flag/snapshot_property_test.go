@@ -40,11 +40,14 @@ func made(ref flag.Ref) flag.Object {
 	case flag.KindOverride:
 		return &flag.Override{FlagKey: ref.Key, EntityID: ref.ID}
 	case flag.KindHold:
-		return &flag.Hold{FlagKey: ref.Key, Holder: ref.ID}
+		return &flag.Hold{FlagKey: ref.Key, Holder: ref.ID, Expired: expired(ref)}
 	default:
 		return &flag.Flag{Key: ref.Key}
 	}
 }
+
+// expired are the holds of some holders, who come before and after the others.
+func expired(ref flag.Ref) bool { return len(ref.ID) == 1 }
 
 // edits are some steps; the bulk of objects beside the drawn names makes trees of
 // several levels, from which a step may take much.
@@ -123,7 +126,7 @@ func (m model) differs(s *flag.Snapshot) string {
 			return "overrides of " + string(prefix)
 		}
 		holds := m.of(flag.KindHold, of)
-		if !slices.Equal(objects(s.HoldsOf(prefix)), holds) || s.Killed(prefix, time.Time{}) != (len(holds) > 0) {
+		if !slices.Equal(objects(s.HoldsOf(prefix)), holds) || s.Killed(prefix, time.Time{}) != slices.ContainsFunc(holds, func(o flag.Object) bool { return !expired(o.Ref()) }) {
 			return "holds of " + string(prefix)
 		}
 	}
