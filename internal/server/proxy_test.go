@@ -253,6 +253,46 @@ func TestAnUpstreamThatCannotServeIsRefusedInWords(t *testing.T) {
 	}
 }
 
+// Behind the proxy's back its root becomes one on the wrong disk (DESIGN §4).
+func TestAProxyRefusesARootThatLacksAHold(t *testing.T) {
+	t.Parallel()
+	root, wrong := start(t), start(t)
+	root.apply(t, flag.Put(boolean("pay")), flag.Put(hold("pay", "ops-anna")))
+	wrong.apply(t, flag.Put(boolean("pay")))
+	if err := wrong.server.AddToken(t.Context(), token.Token{ID: "same", Name: "same", Hash: token.Hash(root.admin), Scopes: []token.Scope{token.Admin}, CreatedAt: time.Now(), CreatedBy: "test"}); err != nil {
+		t.Fatal(err)
+	}
+	before := newGate(t, root.server)
+	h := behind(t, before.URL, root.admin)
+	c := h.as(t, root.admin)
+	if answer := evaluated(t, c, "pay", ""); answer.GetSource() != pbflagsv1.EvaluationSource_EVALUATION_SOURCE_KILLED {
+		t.Fatal(answer)
+	}
+	before.set(down)
+	before.mu.Lock()
+	before.behind = wrong.server
+	before.mu.Unlock()
+	before.set(nil)
+	eventually(t, "it is refused", 10*time.Second, func() bool { return h.server.evaluator.Refused() != nil })
+	if response, body := raw(t, http.MethodGet, h.endpoint+"/readyz", ""); response.StatusCode != http.StatusOK || !strings.Contains(body, "the upstream became another one, which is refused") {
+		t.Errorf("%s %s", response.Status, body)
+	}
+	health, err := c.Health(t.Context(), connect.NewRequest(&pbflagsv1.HealthRequest{}))
+	if err != nil || health.Msg.GetStatus() != pbflagsv1.EvaluatorStatus_EVALUATOR_STATUS_DEGRADED {
+		t.Error(health, err)
+	}
+	if answer := evaluated(t, c, "pay", ""); answer.GetSource() != pbflagsv1.EvaluationSource_EVALUATION_SOURCE_KILLED {
+		t.Error(answer)
+	}
+	former := root.server.evaluator.View().Revision.StoreID
+	if _, err := c.Resync(t.Context(), connect.NewRequest(&buntingv1.ResyncRequest{Accept: true, Supersedes: former})); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "what was accepted there is served here", 10*time.Second, func() bool {
+		return evaluated(t, c, "pay", "").GetSource() == pbflagsv1.EvaluationSource_EVALUATION_SOURCE_GLOBAL
+	})
+}
+
 type compiledFlags []*flag.Flag
 
 func (c compiledFlags) Flag(key flag.Key) *flag.Flag {
