@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -22,17 +23,20 @@ func newAuditCommand(a *app) *cobra.Command {
 	var filter client.AuditFilter
 	var since string
 	var limit int
+	var follow bool
 	c := &cobra.Command{
 		Use:   "audit [KEY]",
 		Short: "Show who changed what, newest first",
 		Example: `  bunting audit checkout/new-cart
-  bunting audit --actor ci --since 24h`,
+  bunting audit --actor ci --since 24h
+  bunting audit --follow --limit 10`,
 		Args: atMostOne("KEY"),
 	}
 	r := addRemote(c)
 	c.Flags().StringVar(&filter.Actor, "actor", "", "only what this token did")
 	c.Flags().StringVar(&since, "since", "", "only what happened since: a time like 2026-03-01T06:00:00Z, or how long ago, like 2h or 7d")
 	c.Flags().IntVar(&limit, "limit", 100, "at most this many entries")
+	c.Flags().BoolVarP(&follow, "follow", "f", false, "oldest first, and go on with what comes until interrupted; with --json an object in each line")
 	c.ValidArgsFunction = completeKeys(a, r, knownKeys)
 	c.RunE = func(c *cobra.Command, args []string) (err error) {
 		if limit < 1 {
@@ -47,7 +51,10 @@ func newAuditCommand(a *app) *cobra.Command {
 			return err
 		}
 		return r.ask(a, func(server *client.Client) error {
-			entries, err := readAudit(c, server, filter, limit)
+			if follow {
+				return (&auditFollower{app: a, server: server, filter: filter, json: r.json}).run(c.Context(), limit)
+			}
+			entries, err := readAudit(c.Context(), server, filter, limit)
 			switch {
 			case err != nil:
 				return err
@@ -75,11 +82,11 @@ func sinceArgument(text string) (time.Time, error) {
 }
 
 // readAudit reads as many pages as the limit takes.
-func readAudit(c *cobra.Command, server *client.Client, filter client.AuditFilter, limit int) ([]client.AuditEntry, error) {
+func readAudit(ctx context.Context, server *client.Client, filter client.AuditFilter, limit int) ([]client.AuditEntry, error) {
 	var all []client.AuditEntry
 	for {
 		filter.Limit = min(limit-len(all), auditPage)
-		entries, next, err := server.Audit(c.Context(), filter)
+		entries, next, err := server.Audit(ctx, filter)
 		if err != nil {
 			return nil, err
 		}
@@ -102,15 +109,20 @@ type auditJSON struct {
 func printAuditJSON(a *app, entries []client.AuditEntry) error {
 	list := make([]auditJSON, len(entries))
 	for i, e := range entries {
-		list[i].AuditEntry = e
-		if json.Valid([]byte(e.Before)) {
-			list[i].Before = json.RawMessage(e.Before)
-		}
-		if json.Valid([]byte(e.After)) {
-			list[i].After = json.RawMessage(e.After)
-		}
+		list[i] = auditObject(e)
 	}
 	return printJSON(a.stdout, list)
+}
+
+func auditObject(e client.AuditEntry) auditJSON {
+	object := auditJSON{AuditEntry: e}
+	if json.Valid([]byte(e.Before)) {
+		object.Before = json.RawMessage(e.Before)
+	}
+	if json.Valid([]byte(e.After)) {
+		object.After = json.RawMessage(e.After)
+	}
+	return object
 }
 
 func auditTable(entries []client.AuditEntry) *table {

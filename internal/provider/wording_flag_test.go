@@ -85,6 +85,12 @@ var flagWording = []wordingCase{
 		s.forget()
 		s.applies(s.flag(""))
 	}},
+	{"the key is taken: by a set of bunting sync", func(s *wordingScene) {
+		synced := flag.Put(boolFlag("pay"))
+		synced.OwnerID = flag.SyncOwner("shop")
+		s.anna.does(synced)
+		s.applies(s.flag(""))
+	}},
 	{"the key is taken: by a configuration without a workspace name", func(s *wordingScene) {
 		s.terraform("").applied(s, s.flag(""))
 		s.forget()

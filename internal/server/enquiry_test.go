@@ -167,6 +167,13 @@ func TestBeforeAPlainServiceFlagsAreAskedForOnDemand(t *testing.T) {
 	if response, body := raw(t, http.MethodGet, p.endpoint+"/readyz", ""); response.StatusCode != http.StatusOK || body != "ready\n" {
 		t.Error(response.Status, body)
 	}
+	// Nobody can judge a token here, so what everybody may ask for is told to everybody.
+	if response, body := raw(t, http.MethodGet, p.endpoint+"/metrics", ""); response.StatusCode != http.StatusOK || !strings.Contains(body, `bunting_cache_hits_total{tier="flag"} 41`) {
+		t.Error(response.Status, body)
+	}
+	if response, body := raw(t, http.MethodGet, p.endpoint+"/debug/pprof/heap", ""); response.StatusCode != http.StatusUnauthorized {
+		t.Error(response.Status, body)
+	}
 }
 
 func TestBeforeAPlainServiceAKillIsPolled(t *testing.T) {

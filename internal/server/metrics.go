@@ -11,9 +11,14 @@ import (
 )
 
 // metrics answers a scrape of Prometheus, which can send a bearer token. It tells
-// of all flags together, so a token for some of them will not do.
+// of all flags together, so a token for some of them will not do. Before a service
+// that judges no token, whoever may ask for every flag may read them, too.
 func (s *Server) metrics(w http.ResponseWriter, r *http.Request) {
-	caller, err := s.reader(r, token.Read)
+	need := token.Read
+	if s.onDemand != nil {
+		need = token.Evaluate
+	}
+	caller, err := s.reader(r, need)
 	if err == nil && caller.Prefix != "" {
 		err = refusal(connect.CodePermissionDenied, reasonPrefixDenied,
 			"the metrics are of all flags, but the token covers only some. Use a token with the scope read and no prefix", "")
