@@ -177,14 +177,8 @@ func (r *Root) follow(ctx context.Context, head flag.Revision) error {
 		if head.Number <= known.Number {
 			return nil
 		}
-		ctx, cancel := context.WithTimeout(ctx, catchUpTimeout)
-		defer cancel()
-		commits, ok, err := r.store.Since(ctx, known.Number)
-		if err != nil {
+		if reached, err := r.catchUpBySteps(ctx, known, head); reached || err != nil {
 			return err
-		}
-		if ok && r.advance(joined(commits)) && r.present.Load().snapshot.Revision.Number >= head.Number {
-			return nil
 		}
 	} else if refusal := r.Refused(); refusal != nil && refusal.Found == head {
 		return refusal // it holds what it held when it was refused
@@ -196,6 +190,22 @@ func (r *Root) follow(ctx context.Context, head flag.Revision) error {
 		return err
 	}
 	return r.replace(snapshot)
+}
+
+// catchUpBySteps takes over the commits between what is known and what the store
+// has, and reports whether that was enough. So many that the journal would not keep
+// them are not worth it: a snapshot is less to read.
+func (r *Root) catchUpBySteps(ctx context.Context, known, head flag.Revision) (reached bool, err error) {
+	if head.Number-known.Number > journalCommits {
+		return false, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, catchUpTimeout)
+	defer cancel()
+	commits, ok, err := r.store.Since(ctx, known.Number)
+	if err != nil {
+		return false, err
+	}
+	return ok && r.advance(joined(commits)) && r.present.Load().snapshot.Revision.Number >= head.Number, nil
 }
 
 // Apply makes a batch of changes in the store. When it returns, the snapshot has

@@ -79,8 +79,15 @@ func (s evaluation) BulkEvaluate(ctx context.Context, request *connect.Request[p
 }
 
 // Health tells how well the evaluator is connected to its source.
-func (s evaluation) Health(context.Context, *connect.Request[pbflagsv1.HealthRequest]) (*connect.Response[pbflagsv1.HealthResponse], error) {
-	return connect.NewResponse(healthMessage(s.evaluator.Health())), nil
+func (s evaluation) Health(ctx context.Context, _ *connect.Request[pbflagsv1.HealthRequest]) (*connect.Response[pbflagsv1.HealthResponse], error) {
+	h := s.evaluator.Health()
+	if prefix := callerOf(ctx).Prefix; prefix != "" { // of the others it is not told how many there are
+		h.Flags = 0
+		for range s.evaluator.View().Flags(prefix) {
+			h.Flags++
+		}
+	}
+	return connect.NewResponse(healthMessage(h)), nil
 }
 
 func healthMessage(h evaluator.Health) *pbflagsv1.HealthResponse {

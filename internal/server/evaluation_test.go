@@ -249,6 +249,10 @@ func TestTheStateCalls(t *testing.T) {
 	if err != nil || health.Msg.GetStatus() != pbflagsv1.EvaluatorStatus_EVALUATOR_STATUS_SERVING || health.Msg.GetCachedFlagCount() != 29 || health.Msg.GetConsecutiveFailures() != 0 || health.Msg.GetSecondsSinceServerContact() > 2 {
 		t.Errorf("health: %v %v", health, err)
 	}
+	part := h.as(t, h.token(t, token.Token{Name: "none-of-it", Prefix: "elsewhere", Scopes: []token.Scope{token.Evaluate}}))
+	if health, err := part.Health(ctx, connect.NewRequest(&pbflagsv1.HealthRequest{})); err != nil || health.Msg.GetCachedFlagCount() != 0 {
+		t.Errorf("who covers none of the flags is told of %v %v", health, err)
+	}
 }
 
 var yes = &pbflagsv1.FlagValue{Value: &pbflagsv1.FlagValue_BoolValue{BoolValue: true}}
