@@ -269,7 +269,7 @@ func (r *killSwitchResource) refuseEngaged(ctx context.Context, diags *diag.Diag
 		again += ", as soon as " + strings.Join(others, " and ") + " released it too"
 	}
 	diags.AddAttributeError(path.Root("engaged"), fmt.Sprintf("The kill switch of flag %q is engaged", ref.Key),
-		fmt.Sprintf("To %s it would release its hold: %s. Set engaged = false and apply that first, or set release_on_destroy = true and apply that first.", doing, again))
+		fmt.Sprintf("To %s it would release the hold of %q: %s. Set engaged = false and apply that first, or set release_on_destroy = true and apply that first.", doing, ref.ID, again))
 }
 
 // split gives the holder's own hold (nil for none) and the holders of the others

@@ -105,7 +105,7 @@ resource "bunting_kill_switch" "k" {
 	}
 	c.config(config(""))
 	c.applies().must(t)
-	const want = `To destroy it would release its hold: the flag would serve "on" again instead of its default value "off". Set engaged = false and apply that first, or set release_on_destroy = true and apply that first.`
+	const want = `To destroy it would release the hold of "terraform": the flag would serve "on" again instead of its default value "off". Set engaged = false and apply that first, or set release_on_destroy = true and apply that first.`
 	if got := c.destroys().fails(t); got.Summary != `The kill switch of flag "pay" is engaged` || got.Detail != want || got.Address != "bunting_kill_switch.k" {
 		t.Errorf("got %s at %s", got, got.Address)
 	}

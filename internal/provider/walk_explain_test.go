@@ -64,7 +64,7 @@ func (w *walker) address(d told) string {
 	for _, o := range w.had {
 		ref := o.ref()
 		if d.Address == "" && coreKind(o.Address) == kind &&
-			strings.Contains(d.Summary, strconv.Quote(string(ref.Key))) && (kind != "bunting_override" || strings.Contains(d.Summary, strconv.Quote(ref.ID))) {
+			strings.Contains(d.Summary, strconv.Quote(string(ref.Key))) && (kind == "bunting_flag" || strings.Contains(d.Summary+d.Detail, strconv.Quote(ref.ID))) {
 			d.Address = o.Address
 		}
 	}
