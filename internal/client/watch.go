@@ -21,7 +21,7 @@ type Event struct {
 	Joined        bool // the edits are a difference: which tokens were revoked on the way is not told
 	Edits         []flag.Edit
 	RevokedTokens []string // ids
-	Supersedes    string   // the id of the store whose place was taken; "": none
+	Supersedes    []string // the id of the store whose place was taken; of a joined commit all of them
 	// Silent says that the server lives, but has not heard its source of truth
 	// within the last second.
 	Silent bool

@@ -72,12 +72,14 @@ type Evaluator struct {
 
 	swap       sync.Mutex    // held while one version takes the place of another
 	nextExpiry time.Time     // of the earliest standing hold, or earlier; zero: none. Guarded by swap
-	refusal    *RefusalError // of another store's definitions; nil: none. Guarded by swap
 	rearm      chan struct{} // nextExpiry became earlier
+
+	refusal atomic.Pointer[RefusalError] // of another store's definitions; nil: none. Written with swap held
 
 	started  time.Time    // with a monotonic reading, so that a clock set back makes nothing fresh
 	contact  atomic.Int64 // when the source last answered, in nanoseconds after started, and 1; 0: never
 	failures atomic.Int32 // that came in a row
+	told     string       // why the last one failed; Run's own
 }
 
 // version is a snapshot and what led up to it. It never changes, but for newer.
@@ -122,7 +124,7 @@ func newEvaluator(options Options) *Evaluator {
 func (e *Evaluator) Trusted() *flag.Snapshot {
 	e.swap.Lock()
 	defer e.swap.Unlock()
-	if s := e.present.Load().snapshot; e.refusal == nil && s.Revision != (flag.Revision{}) {
+	if s := e.present.Load().snapshot; e.refusal.Load() == nil && s.Revision != (flag.Revision{}) {
 		return s
 	}
 	return nil
@@ -132,24 +134,45 @@ func (e *Evaluator) Trusted() *flag.Snapshot {
 // trusted (RefusalError).
 func (e *Evaluator) replace(snapshot *flag.Snapshot) error {
 	next := newVersion(snapshot) // outside the lock: it goes through everything
+	former, err := e.trade(next)
+	if former != "" && err == nil {
+		e.log.Warn("the store is another one: its definitions are served from now on", "former_store", former, "store", snapshot.Revision.StoreID)
+	}
+	return err
+}
+
+// trade is replace, and gives the id of the store whose place another one took.
+func (e *Evaluator) trade(next *version) (former string, err error) {
 	e.swap.Lock()
 	defer e.swap.Unlock()
-	known := e.present.Load().snapshot
+	known, snapshot := e.present.Load().snapshot, next.snapshot
 	if snapshot.Revision.StoreID == known.Revision.StoreID {
+		e.refusal.Store(nil)
 		if snapshot.Revision.Number <= known.Revision.Number {
-			return nil // somebody else was faster
+			return "", nil // somebody else was faster
 		}
-	} else if known.Revision.StoreID != "" {
-		if e.refusal = distrust(known, snapshot, e.now()); e.refusal != nil {
-			return e.refusal
+	} else if former = known.Revision.StoreID; former != "" {
+		refusal := distrust(known, snapshot, e.now())
+		e.refusal.Store(refusal)
+		if refusal != nil {
+			return former, refusal
 		}
-		e.log.Warn("the store is another one: its definitions are served from now on",
-			"former_store", known.Revision.StoreID, "store", snapshot.Revision.StoreID)
 	}
-	e.refusal = nil
 	e.become(next)
 	e.nextExpiry = earliestExpiry(snapshot)
-	return nil
+	return former, nil
+}
+
+// agreed notes that the source of truth is the store of the snapshot: what was
+// refused meanwhile is gone.
+func (e *Evaluator) agreed() {
+	if e.refusal.Load() == nil {
+		return
+	}
+	e.swap.Lock()
+	e.refusal.Store(nil)
+	e.swap.Unlock()
+	e.log.Info("the right store is back")
 }
 
 // advance makes the commits, which come in order, the present. What is known
@@ -172,6 +195,9 @@ func (e *Evaluator) advance(commits []Commit) bool {
 		next.snapshot = next.snapshot.With(c.Revision, slices.Values(c.Edits))
 		if c.Supersedes != "" { // the snapshot is ours until it is the present one
 			next.snapshot.Supersedes = append(slices.Clip(next.snapshot.Supersedes), c.Supersedes)
+		}
+		if c.Joined && c.Superseded != nil {
+			next.snapshot.Supersedes = c.Superseded
 		}
 		next.journal = next.journal.with(commits[i : i+1])
 		earlier = e.noteExpiry(c.Edits) || earlier
@@ -220,8 +246,8 @@ func earliestExpiry(s *flag.Snapshot) time.Time {
 	return earliest
 }
 
-// joined gives a store's commits, each leading on from the one before.
-func joined(commits []store.Commit) []Commit {
+// consecutive gives a store's commits, each leading on from the one before.
+func consecutive(commits []store.Commit) []Commit {
 	all := make([]Commit, len(commits))
 	for i, c := range commits {
 		all[i] = Commit{Commit: c, Previous: c.Revision.Number - 1}

@@ -173,17 +173,23 @@ func (f *Follower) watch(ctx context.Context) (events int, err error) {
 		if e.Revision.Number > e.Previous && !f.advance([]Commit{commitOf(e)}) || e.Revision.StoreID != f.View().Revision.StoreID {
 			return errGap
 		}
-		if !e.Silent {
+		if e.Revision.Number == e.Previous && !e.Silent { // a heartbeat; what is caught up with may be old
 			f.heard()
 			f.outcome(nil)
 		}
 		return nil
 	})
+	f.greeted = false // whoever answers next may be another server
 	return events, err
 }
 
 func commitOf(e client.Event) Commit {
-	c := Commit{Commit: store.Commit{Revision: e.Revision, Edits: e.Edits, Supersedes: e.Supersedes}, Previous: e.Previous, Joined: e.Joined}
+	c := Commit{Commit: store.Commit{Revision: e.Revision, Edits: e.Edits}, Previous: e.Previous, Joined: e.Joined}
+	if e.Joined {
+		c.Superseded = e.Supersedes
+	} else if len(e.Supersedes) > 0 {
+		c.Supersedes = e.Supersedes[0]
+	}
 	for _, id := range e.RevokedTokens {
 		c.Tokens = append(c.Tokens, token.Token{ID: id, RevokedAt: time.Now()})
 	}
@@ -204,19 +210,28 @@ func (f *Follower) catchUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if d.Environment != f.want {
+		return f.stranger(d.Environment)
+	}
 	if d.Whole {
 		snapshot := flag.NewSnapshot(d.Environment, d.Revision).With(d.Revision, slices.Values(d.Edits))
 		snapshot.Supersedes = d.Supersedes
 		if err := f.replace(snapshot); err != nil {
 			return err
 		}
-	} else if d.Revision.Number > known.Revision.Number && !f.advance([]Commit{{Commit: store.Commit{Revision: d.Revision, Edits: d.Edits}, Previous: known.Revision.Number, Joined: true}}) {
+	} else if d.Revision.Number > known.Revision.Number && !f.advance([]Commit{{Commit: store.Commit{Revision: d.Revision, Edits: d.Edits}, Previous: known.Revision.Number, Joined: true, Superseded: d.Supersedes}}) {
 		return errGap // the stream was faster, or the store became another one: next time
 	}
+	f.agreed()
 	if !d.Stale {
 		f.heard()
 	}
 	return nil
+}
+
+// stranger is the error of an upstream of another environment.
+func (f *Follower) stranger(environment string) error {
+	return fmt.Errorf("the upstream %s is of the environment %q, but this server is of %q. Name the right upstream, or start with --environment %s", f.upstream.Endpoint(), environment, f.want, environment)
 }
 
 // greet asks the upstream who it is, and refuses one whose definitions are not to
@@ -231,7 +246,7 @@ func (f *Follower) greet(ctx context.Context) error {
 	case server.EvaluatorOnly:
 		return fmt.Errorf("the upstream %s has only FlagEvaluatorService, which has no snapshot to follow. Start this server anew while the upstream answers, so that it asks on demand", where)
 	case f.want != "" && server.Environment != f.want:
-		return fmt.Errorf("the upstream %s is of the environment %q, but this server is of %q. Name the right upstream, or start with --environment %s", where, server.Environment, f.want, server.Environment)
+		return f.stranger(server.Environment)
 	case slices.Contains(server.Chain, f.id):
 		return fmt.Errorf("the upstream %s leads back to this server: a loop. Name a server that is nearer to the root", where)
 	case server.Actor.Prefix != "":

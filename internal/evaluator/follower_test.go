@@ -10,11 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"connectrpc.com/connect"
-
 	"github.com/bunting-flags/terraform-provider-bunting/buntingtest"
-	buntingv1 "github.com/bunting-flags/terraform-provider-bunting/gen/bunting/v1"
-	"github.com/bunting-flags/terraform-provider-bunting/gen/bunting/v1/buntingv1connect"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/client"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/evaluator"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
@@ -57,6 +53,22 @@ func (r *road) count(call string) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.asked[call]
+}
+
+// lead leads to another server, or, with nil, to where it should.
+func (r *road) lead(to *buntingtest.Server) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.to = to
+}
+
+// swallowed collects the stream and passes nothing on.
+func swallowed(call string, q *http.Request) error {
+	if call != "WatchChanges" {
+		return nil
+	}
+	<-q.Context().Done()
+	return q.Context().Err()
 }
 
 var errCut = errors.New("the road is cut")
@@ -217,13 +229,7 @@ func TestWhereTheStreamDoesNotGetThroughTheUpstreamIsPolled(t *testing.T) {
 	write := writer(t, server)
 	write(flag.Put(boolean("pay")))
 	c, r := upstream(t, server, server.Token(t, "read"))
-	r.set(func(call string, q *http.Request) error {
-		if call != "WatchChanges" {
-			return nil
-		}
-		<-q.Context().Done() // something on the way collects the stream and passes nothing on
-		return q.Context().Err()
-	})
+	r.set(swallowed)
 	f, err := evaluator.NewFollower(t.Context(), c, evaluator.FollowerOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -279,86 +285,6 @@ func TestAFollowerBeginsWithWhatWasLastKnown(t *testing.T) {
 	}
 	if h := f.Health(); h.Status != client.Serving || h.Failures != 0 {
 		t.Errorf("%+v", h)
-	}
-}
-
-func TestAnUpstreamThatIsNotTheRightOneIsRefused(t *testing.T) {
-	t.Parallel()
-	server := buntingtest.Start(t, buntingtest.Environment("prod"))
-	greeting := func() client.Server {
-		c, _ := upstream(t, server, server.AdminToken)
-		s, err := c.Greet(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return s
-	}()
-	stranger := buntingtest.Start(t)
-	for name, c := range map[string]struct {
-		token   string
-		options evaluator.FollowerOptions
-		want    string
-	}{
-		"another environment": {server.AdminToken, evaluator.FollowerOptions{Options: evaluator.Options{Environment: "staging"}},
-			`is of the environment "prod", but this server is of "staging"`},
-		"known of another environment": {server.AdminToken, evaluator.FollowerOptions{Options: evaluator.Options{Known: flag.NewSnapshot("staging", flag.Revision{StoreID: "s", Number: 1})}},
-			`is of the environment "prod", but this server is of "staging"`},
-		"itself":            {server.AdminToken, evaluator.FollowerOptions{ID: greeting.Chain[0]}, "leads back to this server: a loop"},
-		"a part of it":      {server.NamedToken(t, "part", "pay", "read"), evaluator.FollowerOptions{}, `covers only the keys under "pay"`},
-		"too small a scope": {server.Token(t, "evaluate"), evaluator.FollowerOptions{}, "needs read"},
-		"an unknown token":  {stranger.AdminToken, evaluator.FollowerOptions{}, "does not know the token"},
-		"no token":          {"", evaluator.FollowerOptions{}, "wants a token, and none is set"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			up, _ := upstream(t, server, c.token)
-			_, err := evaluator.NewFollower(t.Context(), up, c.options)
-			if err == nil || !strings.Contains(err.Error(), c.want) {
-				t.Errorf("error is %v", err)
-			}
-			if err != nil && c.token != "" && strings.Contains(err.Error(), c.token) {
-				t.Error("the error holds the token")
-			}
-		})
-	}
-}
-
-func TestAnotherStoreIsFollowedOnceItWasAccepted(t *testing.T) {
-	t.Parallel()
-	server, other := buntingtest.Start(t), buntingtest.Start(t)
-	write := writer(t, server)
-	write(flag.Put(boolean("pay")))
-	held := write(flag.Put(&flag.Hold{FlagKey: "pay", Holder: "ops", Reason: "it burns"}))
-	f, r := follow(t, server, evaluator.FollowerOptions{})
-	reach(t, f, held)
-	elsewhere := writer(t, other)(flag.Put(boolean("pay")))
-	r.mu.Lock()
-	r.to = other
-	r.mu.Unlock()
-	server.Restart(t) // what was connected connects anew, and finds the other store
-
-	for f.Refused() == nil {
-		passASecond(t, f)
-		if f.View().Revision.StoreID != held.StoreID {
-			t.Fatalf("it follows %v", f.View().Revision)
-		}
-	}
-	refused := f.Refused()
-	if len(refused.LostHolds) != 1 || refused.LostHolds[0] != flag.HoldRef("pay", "ops") || refused.Found.StoreID != elsewhere.StoreID || f.Health().Status != client.Degraded {
-		t.Errorf("%+v", refused)
-	}
-	snapshots := r.count("GetSnapshot")
-	passASecond(t, f)
-	if n := r.count("GetSnapshot"); n != snapshots {
-		t.Errorf("%d more snapshots were read of a store that holds what it held when it was refused", n-snapshots)
-	}
-	accept := connect.NewRequest(&buntingv1.ResyncRequest{Accept: true, Supersedes: held.StoreID})
-	accept.Header().Set("Authorization", "Bearer "+other.AdminToken)
-	if _, err := buntingv1connect.NewFlagAdminServiceClient(http.DefaultClient, other.Endpoint).Resync(t.Context(), accept); err != nil {
-		t.Fatal(err)
-	}
-	view := reach(t, f, flag.Revision{StoreID: elsewhere.StoreID, Number: elsewhere.Number + 1})
-	if a := view.Evaluate("pay", flag.Context{}); a.Source != flag.SourceGlobal || f.Refused() != nil {
-		t.Errorf("%+v, %v", a, f.Refused())
 	}
 }
 

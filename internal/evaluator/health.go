@@ -51,18 +51,23 @@ func (e *Evaluator) stale() bool {
 	return !ever || silence >= e.staleAfter
 }
 
-// outcome learns from an attempt to hear the source, and tells of the turns.
+// outcome learns from an attempt to hear the source, and tells of the turns: when it
+// fails, when it has for too long, when it does for another reason, and when it no
+// longer does. Run alone calls it.
 func (e *Evaluator) outcome(err error) {
 	if err == nil {
 		if failed := e.failures.Swap(0); failed > 0 {
 			e.log.Info("the source of truth answers again", "failures", failed)
 		}
+		e.told = ""
 		return
 	}
-	switch failed := e.failures.Add(1); failed {
-	case 1:
-		e.log.Warn("the source of truth did not answer", "error", err.Error())
-	case degradedAfter:
-		e.log.Error("the source of truth does not answer: serving what was last known", "error", err.Error())
+	failed, reason := e.failures.Add(1), err.Error()
+	switch {
+	case failed == degradedAfter:
+		e.log.Error("the source of truth does not answer: serving what was last known", "error", reason)
+	case reason != e.told:
+		e.log.Warn("the source of truth did not answer", "error", reason)
 	}
+	e.told = reason
 }

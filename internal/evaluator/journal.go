@@ -27,6 +27,9 @@ type Commit struct {
 	// Joined says that it was read as a difference: which tokens were made or ended
 	// on the way is not known.
 	Joined bool
+	// Superseded is, of a joined one, all stores whose place was taken, as far as
+	// they are told; nil: they are not.
+	Superseded []string
 }
 
 // journal is the most recent commits, oldest first, without a gap. Journals
@@ -74,7 +77,7 @@ func recentCommits(ctx context.Context, from store.Reader, at flag.Revision) ([]
 	}
 	entries = entries[whole:]
 	commits, _, err := store.CommitsSince(entries[0].Revision-1, at, func() ([]store.AuditEntry, error) { return entries, nil })
-	return joined(commits), err
+	return consecutive(commits), err
 }
 
 // after gives the commits after the revision number, at being the present one; ok

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
@@ -77,6 +78,24 @@ func (r *Root) begin(ctx context.Context) error {
 // Run does the background work until the context ends: the heartbeat, catching
 // up with other writers of the store, and the expiry of holds. It is called once.
 func (r *Root) Run(ctx context.Context) {
+	var expiring sync.WaitGroup
+	defer expiring.Wait()
+	expiring.Go(func() { r.expireHolds(ctx) }) // which waits for writes; the heartbeat must not
+	tick := time.NewTicker(HeartbeatInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-r.store.Notified():
+		}
+		r.heartbeat(ctx)
+	}
+}
+
+// expireHolds commits each expiry when its time has come, until the context ends.
+func (r *Root) expireHolds(ctx context.Context) {
 	tick := time.NewTicker(HeartbeatInterval)
 	defer tick.Stop()
 	for {
@@ -85,11 +104,8 @@ func (r *Root) Run(ctx context.Context) {
 		case <-ctx.Done():
 			stop(expiry)
 			return
-		case <-tick.C:
-			r.heartbeat(ctx)
-			r.expire(ctx) // what is due: a commit that failed before is tried again
-		case <-r.store.Notified():
-			r.heartbeat(ctx)
+		case <-tick.C: // a commit that failed before is tried again
+			r.expire(ctx)
 		case <-fired(expiry):
 			r.expire(ctx)
 		case <-r.rearm:
@@ -147,6 +163,7 @@ func (r *Root) CatchUp(ctx context.Context) error {
 	if err := r.follow(ctx, head); err != nil {
 		return err
 	}
+	r.agreed()
 	r.heard()
 	return nil
 }
@@ -205,7 +222,7 @@ func (r *Root) catchUpBySteps(ctx context.Context, known, head flag.Revision) (r
 	if err != nil {
 		return false, err
 	}
-	return ok && r.advance(joined(commits)) && r.present.Load().snapshot.Revision.Number >= head.Number, nil
+	return ok && r.advance(consecutive(commits)) && r.present.Load().snapshot.Revision.Number >= head.Number, nil
 }
 
 // Apply makes a batch of changes in the store. When it returns, the snapshot has
@@ -215,7 +232,20 @@ func (r *Root) Apply(ctx context.Context, batch store.Batch) (store.Outcome, err
 	if refusal := r.Refused(); refusal != nil {
 		return store.Outcome{}, refusal
 	}
-	return r.write(ctx, func() (store.Outcome, error) { return r.store.Apply(ctx, batch) })
+	for again := false; ; again = true {
+		batch.StoreID = r.View().Revision.StoreID
+		outcome, err := r.write(ctx, func() (store.Outcome, error) { return r.store.Apply(ctx, batch) })
+		if !errors.Is(err, store.ErrAnotherStore) {
+			return outcome, err
+		}
+		// It became another one since the last heartbeat, and nothing was written.
+		if err := r.CatchUp(ctx); err != nil {
+			return store.Outcome{}, err
+		}
+		if again {
+			return store.Outcome{}, ErrStoreChanged
+		}
+	}
 }
 
 // Supersede has the store take the place of the former one (DESIGN §4): from then
@@ -235,7 +265,7 @@ func (r *Root) Supersede(ctx context.Context, former, actor string) (flag.Revisi
 // expire commits the expiry of the holds whose time has come.
 func (r *Root) expire(ctx context.Context) {
 	r.swap.Lock()
-	due := r.refusal == nil && !r.nextExpiry.IsZero() && !r.now().Before(r.nextExpiry)
+	due := r.refusal.Load() == nil && !r.nextExpiry.IsZero() && !r.now().Before(r.nextExpiry)
 	r.swap.Unlock()
 	if !due {
 		return
@@ -270,7 +300,7 @@ func (r *Root) write(ctx context.Context, do func() (store.Outcome, error)) (sto
 		return out, err
 	}
 	r.heard()
-	if out.Commit != nil && r.advance(joined([]store.Commit{*out.Commit})) {
+	if out.Commit != nil && r.advance(consecutive([]store.Commit{*out.Commit})) {
 		return out, nil
 	}
 	// Another root, or the making of a token, committed in between. What was

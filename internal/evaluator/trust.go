@@ -41,7 +41,7 @@ func distrust(known, found *flag.Snapshot, now time.Time) *RefusalError {
 	r.KnownFlags, _, _ = known.Counts()
 	r.FoundFlags, _, _ = found.Counts()
 	for h := range known.Holds("") {
-		if other := found.Hold(h.FlagKey, h.Holder); h.StandsAt(now) && (other == nil || !other.StandsAt(now)) {
+		if h.StandsAt(now) && !lasts(found.Hold(h.FlagKey, h.Holder), h, now) {
 			r.LostHolds = append(r.LostHolds, h.Ref())
 		}
 	}
@@ -51,9 +51,16 @@ func distrust(known, found *flag.Snapshot, now time.Time) *RefusalError {
 	return r
 }
 
-// Refused gives why the source's definitions are not served; nil: they are.
-func (e *Evaluator) Refused() *RefusalError {
-	e.swap.Lock()
-	defer e.swap.Unlock()
-	return e.refusal
+// lasts reports whether a hold stands for as long as the known one.
+func lasts(found, known *flag.Hold, now time.Time) bool {
+	switch {
+	case found == nil || !found.StandsAt(now):
+		return false
+	case found.ExpiresAt.IsZero():
+		return true
+	}
+	return !known.ExpiresAt.IsZero() && !found.ExpiresAt.Before(known.ExpiresAt)
 }
+
+// Refused gives why the source's definitions are not served; nil: they are.
+func (e *Evaluator) Refused() *RefusalError { return e.refusal.Load() }

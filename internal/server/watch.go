@@ -87,7 +87,10 @@ func (s admin) WatchChanges(ctx context.Context, request *connect.Request[buntin
 // commitMessage gives the message of a commit as far as the prefix goes. A commit
 // of which nothing is left is sent all the same: there are no gaps.
 func commitMessage(c evaluator.Commit, prefix flag.Key) *buntingv1.WatchChangesResponse {
-	m := &buntingv1.Commit{Revision: wire.FromRevision(c.Revision), Supersedes: c.Supersedes}
+	m := &buntingv1.Commit{Revision: wire.FromRevision(c.Revision), Supersedes: c.Superseded}
+	if c.Supersedes != "" {
+		m.Supersedes = []string{c.Supersedes}
+	}
 	if c.Joined {
 		m.Previous = &c.Previous
 	}

@@ -25,6 +25,10 @@ const (
 // ErrRequestReused says that a request id came with other content than before.
 var ErrRequestReused = errors.New("the request id was used before with other content. Use a new id for a new request")
 
+// ErrAnotherStore says that a batch was meant for another store than the one that
+// it came to (Batch.StoreID). Nothing was written.
+var ErrAnotherStore = errors.New("the store became another one")
+
 // ErrClosed says that the store is closed.
 var ErrClosed = errors.New("the store is closed")
 
@@ -76,7 +80,7 @@ type Writer interface {
 	// Apply makes a batch of changes: one transaction, one revision. What is
 	// wrong with one change is in its result, not in the error. Two errors are
 	// the caller's fault: ErrRequestReused, and a *flag.Problem about the batch as
-	// a whole (Batch.Validate).
+	// a whole (Batch.Validate). ErrAnotherStore is nobody's.
 	Apply(ctx context.Context, batch Batch) (Outcome, error)
 	// ExpireHolds commits the expiry of every hold whose time has come: actor
 	// "expiry", a revision of its own, none when there is nothing to do.
@@ -105,6 +109,7 @@ type Batch struct {
 	Note      string
 	Actor     token.Actor
 	Now       time.Time // the server's clock, UTC
+	StoreID   string    // of the store that it is meant for; "": of any
 }
 
 // Outcome is what became of a batch.

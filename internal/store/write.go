@@ -93,6 +93,9 @@ func Write(ctx context.Context, tx Tx, batch Batch) (Outcome, error) {
 	if err != nil {
 		return Outcome{}, err
 	}
+	if batch.StoreID != "" && batch.StoreID != present.Revision.StoreID {
+		return Outcome{}, ErrAnotherStore
+	}
 	j := newJudge(present, batch, batch.Actor.May)
 	outcome := j.outcome()
 	if err := tellRemovals(ctx, tx, present, batch.Changes, outcome.Results); err != nil {

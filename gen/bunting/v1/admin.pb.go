@@ -2592,8 +2592,9 @@ type Commit struct {
 	Previous *int64 `protobuf:"varint,3,opt,name=previous,proto3,oneof" json:"previous,omitempty"`
 	// The ids of the tokens that it revoked.
 	RevokedTokenIds []string `protobuf:"bytes,4,rep,name=revoked_token_ids,json=revokedTokenIds,proto3" json:"revoked_token_ids,omitempty"`
-	// The id of the store whose place was taken; empty: none.
-	Supersedes    string `protobuf:"bytes,5,opt,name=supersedes,proto3" json:"supersedes,omitempty"`
+	// The id of the store whose place was taken; with `previous`, of all that this
+	// one has taken.
+	Supersedes    []string `protobuf:"bytes,5,rep,name=supersedes,proto3" json:"supersedes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2656,11 +2657,11 @@ func (x *Commit) GetRevokedTokenIds() []string {
 	return nil
 }
 
-func (x *Commit) GetSupersedes() string {
+func (x *Commit) GetSupersedes() []string {
 	if x != nil {
 		return x.Supersedes
 	}
-	return ""
+	return nil
 }
 
 // Heartbeat comes each second and says that nothing was missed.
@@ -3738,7 +3739,7 @@ const file_bunting_v1_admin_proto_rawDesc = "" +
 	"\bprevious\x18\x03 \x01(\x03H\x00R\bprevious\x88\x01\x01\x12*\n" +
 	"\x11revoked_token_ids\x18\x04 \x03(\tR\x0frevokedTokenIds\x12\x1e\n" +
 	"\n" +
-	"supersedes\x18\x05 \x01(\tR\n" +
+	"supersedes\x18\x05 \x03(\tR\n" +
 	"supersedesB\v\n" +
 	"\t_previous\"S\n" +
 	"\tHeartbeat\x120\n" +

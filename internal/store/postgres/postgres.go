@@ -235,7 +235,7 @@ func (s *Store) call(ctx context.Context, doing string, limit time.Duration, do 
 // failed puts words around the error of a call. What is the caller's fault has
 // its own.
 func (s *Store) failed(ctx context.Context, doing string, err error) error {
-	if _, ok := errors.AsType[*flag.Problem](err); ok || err == nil || errors.Is(err, store.ErrRequestReused) {
+	if _, ok := errors.AsType[*flag.Problem](err); ok || err == nil || errors.Is(err, store.ErrRequestReused) || errors.Is(err, store.ErrAnotherStore) {
 		return err
 	}
 	switch cause := context.Cause(ctx); {
