@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
+	"time"
 
 	"github.com/bunting-flags/terraform-provider-bunting/internal/client"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/configuration"
@@ -41,7 +43,11 @@ func (a *app) openProxy(ctx context.Context, settings *configuration.Settings, c
 	}
 	// Whether an upstream that does not answer may be done without is the follower's
 	// question.
-	if greeted, err := upstream.Greet(ctx); err == nil && greeted.EvaluatorOnly {
+	greeted, err := upstream.Greet(ctx)
+	if err != nil && o.data.snapshot() == nil {
+		o.unreached = upstream
+	}
+	if err == nil && greeted.EvaluatorOnly {
 		o.environment = settings.Environment
 		options.Compiled = compiled
 		options.OnDemand, err = onDemand(upstream, settings.Cache, compiled)
@@ -64,6 +70,48 @@ func (a *app) openProxy(ctx context.Context, settings *configuration.Settings, c
 		o.web, err = server.New(ctx, options)
 	}
 	return o, errors.Join(err, o.closeUnless(err == nil))
+}
+
+// reachInterval is how often an upstream of which nothing is known is greeted: its
+// first answer is to be noticed soon, and one question in so long is no burden.
+const reachInterval = time.Second
+
+// reach looks, until the upstream first answers or the context ends, what it is.
+// One that has only FlagEvaluatorService cannot be followed, so the server that
+// began without it is ended by stop: started anew, it asks on demand. The function
+// that it gives waits for the looking, once the context has ended, and says why it
+// ended the server; nil: it did not.
+func (o opened) reach(ctx context.Context, stop func()) (reached func() error) {
+	if o.unreached == nil {
+		return func() error { return nil }
+	}
+	done := make(chan error, 1)
+	go func() {
+		err := untilReached(ctx, o.unreached)
+		if err != nil {
+			stop()
+		}
+		done <- err
+	}()
+	return func() error { return <-done }
+}
+
+func untilReached(ctx context.Context, upstream *client.Client) error {
+	tick := time.NewTicker(reachInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if greeted, err := upstream.Greet(ctx); err == nil {
+			if greeted.EvaluatorOnly {
+				return fmt.Errorf("the upstream %s, which did not answer when this server was started, has only FlagEvaluatorService: there is no snapshot to follow. This server ends; started anew, it asks on demand", upstream.Endpoint())
+			}
+			return nil
+		}
+	}
 }
 
 // onDemand makes the cache before a service that has only FlagEvaluatorService.

@@ -132,6 +132,29 @@ func TestServeAProxyOfAPlainService(t *testing.T) {
 	}
 }
 
+// A proxy that begins with compiled flags, because a plain service is away, ends
+// once that answers: started anew, it asks it on demand.
+func TestServeAProxyBeforeItsPlainService(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	started := filepath.Join(folder, "ready.json")
+	mux := http.NewServeMux()
+	mux.Handle(pbflagsv1connect.NewFlagEvaluatorServiceHandler(somebodyElse{}))
+	plain := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := os.Stat(started); err != nil {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	}))
+	t.Cleanup(plain.Close)
+	file := declares(t, filepath.Join(folder, "flags.binpb"), `bool cart = 1 [(pbflags.flag) = {description: "New cart"}];`)
+	code, _, stderr := run(t, "serve", "--listen", "127.0.0.1:0", "--ready-file", started, "--upstream", plain.URL, "--anonymous", "evaluate", "--descriptors", file)
+	if code != exitError || !strings.Contains(stderr, "serving what was last known") || !strings.Contains(stderr, "has only FlagEvaluatorService: there is no snapshot to follow") {
+		t.Errorf("it ended with %d:\n%s", code, stderr)
+	}
+}
+
 func TestServeRefusesAnUpstream(t *testing.T) {
 	t.Parallel()
 	root := serve(t, t.TempDir(), "--database", "memory:")

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/bunting-flags/terraform-provider-bunting/internal/client"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/configuration"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/evaluator"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/server"
@@ -104,10 +105,12 @@ func (a *app) serve(ctx context.Context, settings *configuration.Settings) (err 
 	done := make(chan error, 1)
 	defer descriptors.follow(ctx)()
 	kept := stands.keep(ctx, log)
+	reached := stands.reach(ctx, stop)
 	go func() {
 		err := stands.web.Run(ctx, at.requests)
 		kept() // once more: what was answered while draining
-		done <- err
+		stop()
+		done <- errors.Join(err, reached())
 	}()
 	if settings.ReadyFile != "" {
 		// The port has been open since it was listened on, so requests are answered.
@@ -131,6 +134,7 @@ type opened struct {
 	tell        func(context.Context, *slog.Logger) // of a token that was made; nil: none was
 	data        dataFolder
 	evaluator   *evaluator.Evaluator // what is kept in the folder; nil: nothing
+	unreached   *client.Client       // an upstream of which nothing is known yet; nil: there is none
 	close       func() error
 }
 
