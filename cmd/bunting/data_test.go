@@ -115,7 +115,10 @@ func TestALostDatabaseIsServedFromItsSnapshot(t *testing.T) {
 	if err := json.Unmarshal([]byte(stdout), &told); err != nil || code != exitRefused || !told.Refused || told.Served.StoreID == told.Found.StoreID || len(told.LostHolds) != 1 || told.ServedFlags != 1 || told.FoundFlags != 0 {
 		t.Errorf("resync --json ends with %d:\n%s", code, stdout)
 	}
-	if code, stdout, stderr := o.run("resync", "--accept"); code != exitOK || !strings.HasPrefix(stdout, "Accepted: the database "+told.Found.StoreID) || !strings.Contains(stdout, "These holds were lost with it:\nKEY  HOLDER\npay  ops\n") {
+	if code, _, stderr := o.run("resync", "--accept", "--found", told.Served.StoreID); code != exitRefused || !strings.Contains(stderr, "Nothing was accepted") || o.served() != "KILLED stale" {
+		t.Errorf("another database than the one looked at: %d %s", code, stderr)
+	}
+	if code, stdout, stderr := o.run("resync", "--accept", "--found", told.Found.StoreID); code != exitOK || !strings.HasPrefix(stdout, "Accepted: the database "+told.Found.StoreID) || !strings.Contains(stdout, "These holds were lost with it:\nKEY  HOLDER\npay  ops\n") {
 		t.Errorf("resync --accept ends with %d:\n%s%s", code, stdout, stderr)
 	}
 	if got := o.served(); got != fmt.Sprint("exit ", exitNotFound) {
@@ -217,7 +220,7 @@ func TestWhereTheSnapshotIsKept(t *testing.T) {
 
 func TestResyncUsage(t *testing.T) {
 	t.Parallel()
-	for _, args := range [][]string{{"resync", "former"}, {"resync", "--supersedes", "former"}} {
+	for _, args := range [][]string{{"resync", "former"}, {"resync", "--supersedes", "former"}, {"resync", "--found", "x"}} {
 		if code, _, stderr := run(t, args...); code != exitUsage {
 			t.Errorf("bunting %v ends with %d: %s", args, code, stderr)
 		}

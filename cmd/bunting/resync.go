@@ -13,7 +13,7 @@ import (
 
 func newResyncCommand(a *app) *cobra.Command {
 	var accept bool
-	var supersedes string
+	var found, supersedes string
 	c := &cobra.Command{
 		Use:   "resync",
 		Short: "Tell whether the server refuses its database, or have it accept that",
@@ -26,29 +26,32 @@ tells what is served, what the database holds, and which holds would be lost.
 
 With --accept the database takes the former one's place, whatever it lacks: that
 is written into it and its audit log, and every server that follows it does so.
+--found names the one that was looked at: if it has become another one since,
+nothing is accepted.
 It needs the scope admin: in the database that is refused, or in the former one.
 
 Exit codes: 0 nothing is refused (any more), 4 the database is refused.`,
 		Example: `  bunting resync
-  bunting resync --accept`,
+  bunting resync --accept --found RQ6C2XN5WJ3T4OVB7ZD2KHYM5A`,
 		Args: cobra.NoArgs,
 	}
 	r := addRemote(c)
 	c.Flags().BoolVar(&accept, "accept", false, "serve what the database holds from now on, whatever it lacks")
+	c.Flags().StringVar(&found, "found", "", "id of the database to accept, as it was told (with --accept; else whichever is there)")
 	c.Flags().StringVar(&supersedes, "supersedes", "", "id of the former database (with --accept; else that which is served)")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		if supersedes != "" && !accept {
-			return usagef("--supersedes is given without --accept. Add --accept to have the database take the place of that one, or leave both out to be told what is refused")
+		if (found != "" || supersedes != "") && !accept {
+			return usagef("--found or --supersedes is given without --accept. Add --accept to have the database take the place of the former one, or leave them out to be told what is refused")
 		}
 		return r.ask(a, func(server *client.Client) error {
 			if accept {
-				return acceptStore(c, a, r, server, supersedes)
+				return acceptStore(c, a, r, server, found, supersedes)
 			}
-			found, err := server.Resync(c.Context())
+			told, err := server.Resync(c.Context())
 			if err != nil {
 				return err
 			}
-			if err := tellResync(a, r, found); err != nil || found.Reason == "" {
+			if err := tellResync(a, r, told); err != nil || told.Reason == "" {
 				return err
 			}
 			return &exit{code: exitRefused}
@@ -57,8 +60,15 @@ Exit codes: 0 nothing is refused (any more), 4 the database is refused.`,
 	return c
 }
 
-func acceptStore(c *cobra.Command, a *app, r *remote, server *client.Client, former string) error {
-	found, err := server.AcceptStore(c.Context(), former)
+func acceptStore(c *cobra.Command, a *app, r *remote, server *client.Client, id, former string) error {
+	if id == "" {
+		present, err := server.Resync(c.Context())
+		if err != nil {
+			return err
+		}
+		id = present.Found.StoreID
+	}
+	found, err := server.AcceptStore(c.Context(), id, former)
 	if p, refused := errors.AsType[*flag.Problem](err); refused {
 		return fmt.Errorf("cannot accept the database: %w", p)
 	}

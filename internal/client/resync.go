@@ -23,11 +23,11 @@ func (c *Client) Resync(ctx context.Context) (Resync, error) {
 	return c.resync(ctx, "ask what the store holds", &buntingv1.ResyncRequest{})
 }
 
-// AcceptStore has the store take the place of the former one for everybody,
-// whatever it lacks; "" is the one whose definitions are served. What is told is
-// what was refused. A refusal is a *flag.Problem.
-func (c *Client) AcceptStore(ctx context.Context, former string) (Resync, error) {
-	return c.resync(ctx, "accept the store", &buntingv1.ResyncRequest{Accept: true, Supersedes: former})
+// AcceptStore has the store that was found, by its id, take the place of the former
+// one for everybody, whatever it lacks; "" is the one whose definitions are served.
+// What is told is what was refused. A refusal is a *flag.Problem.
+func (c *Client) AcceptStore(ctx context.Context, found, former string) (Resync, error) {
+	return c.resync(ctx, "accept the store", &buntingv1.ResyncRequest{Accept: true, FoundStoreId: found, Supersedes: former})
 }
 
 func (c *Client) resync(ctx context.Context, op string, question *buntingv1.ResyncRequest) (Resync, error) {

@@ -17,10 +17,10 @@ import (
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
 )
 
-// confirm has the server's store take the place of the former one.
-func confirm(t *testing.T, server *buntingtest.Server, former string) {
+// confirm has the server's store, of that id, take the place of the former one.
+func confirm(t *testing.T, server *buntingtest.Server, store, former string) {
 	t.Helper()
-	accept := connect.NewRequest(&buntingv1.ResyncRequest{Accept: true, Supersedes: former})
+	accept := connect.NewRequest(&buntingv1.ResyncRequest{Accept: true, FoundStoreId: store, Supersedes: former})
 	accept.Header().Set("Authorization", "Bearer "+server.AdminToken)
 	if _, err := buntingv1connect.NewFlagAdminServiceClient(http.DefaultClient, server.Endpoint).Resync(t.Context(), accept); err != nil {
 		t.Fatal(err)
@@ -94,7 +94,7 @@ func TestAnotherStoreIsFollowedOnceItWasAccepted(t *testing.T) {
 	if n := r.count("GetSnapshot"); n != snapshots {
 		t.Errorf("%d more snapshots were read of a store that holds what it held when it was refused", n-snapshots)
 	}
-	confirm(t, other, held.StoreID)
+	confirm(t, other, elsewhere.StoreID, held.StoreID)
 	view := reach(t, f, flag.Revision{StoreID: elsewhere.StoreID, Number: elsewhere.Number + 1})
 	if a := view.Evaluate("pay", flag.Context{}); a.Source != flag.SourceGlobal || f.Refused() != nil {
 		t.Errorf("%+v, %v", a, f.Refused())
@@ -157,7 +157,7 @@ func TestAConfirmationIsHeardByPollingToo(t *testing.T) {
 	}
 	running(t, f)
 	from := f.View().Revision
-	confirm(t, server, "former")
+	confirm(t, server, from.StoreID, "former")
 	view := reach(t, f, write(flag.Put(boolean("new"))))
 	if len(view.Supersedes) != 1 {
 		t.Errorf("it supersedes %v", view.Supersedes)

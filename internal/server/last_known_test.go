@@ -184,10 +184,10 @@ func TestARootWhoseDatabaseHangsStartsAllTheSame(t *testing.T) {
 	}
 }
 
-// resync asks, or accepts, as the caller.
-func (h *harness) resync(tb testing.TB, secret string, accept bool) (*buntingv1.ResyncResponse, error) {
+// resync accepts the store that was found as the caller, or, "", only asks.
+func (h *harness) resync(tb testing.TB, secret, found string) (*buntingv1.ResyncResponse, error) {
 	tb.Helper()
-	r, err := h.as(tb, secret).Resync(tb.Context(), connect.NewRequest(&buntingv1.ResyncRequest{Accept: accept}))
+	r, err := h.as(tb, secret).Resync(tb.Context(), connect.NewRequest(&buntingv1.ResyncRequest{Accept: found != "", FoundStoreId: found}))
 	if err != nil {
 		return nil, err
 	}
@@ -214,7 +214,7 @@ func TestARefusedStoreIsConfirmedByItsAdmins(t *testing.T) {
 	for secret, want := range map[string]string{
 		"web": reasonScopeTooSmall, "new-reader": reasonScopeTooSmall, "revoked": reasonTokenRevoked, "expired": reasonTokenExpired, "nobody": reasonTokenUnknown,
 	} {
-		if _, err := h.resync(t, secret, true); err == nil || !strings.HasSuffix(second(told(err)), want) {
+		if _, err := h.resync(t, secret, "any"); err == nil || !strings.HasSuffix(second(told(err)), want) {
 			t.Errorf("%s may accept: %v, want %s", secret, err, want)
 		}
 	}
@@ -228,7 +228,7 @@ func TestARefusedStoreIsConfirmedByItsAdmins(t *testing.T) {
 	if _, err := h.as(t, "old-admin").CreateToken(t.Context(), connect.NewRequest(&buntingv1.CreateTokenRequest{Name: "x", Scopes: []buntingv1.Scope{buntingv1.Scope_SCOPE_READ}})); err == nil {
 		t.Error("a refused store takes a token")
 	}
-	report, err := h.resync(t, "new-admin", false)
+	report, err := h.resync(t, "new-admin", "")
 	if err != nil || report.GetServed().GetStoreId() != "former" || report.GetFound().GetStoreId() == "former" || report.GetServedFlags() != 1 ||
 		report.GetFoundFlags() != 0 || len(report.GetLostHolds()) != 1 || report.GetLostHolds()[0].GetHolder() != "ops" || report.GetReason() == "" {
 		t.Fatalf("told is %v, %v", report, err)
@@ -236,7 +236,14 @@ func TestARefusedStoreIsConfirmedByItsAdmins(t *testing.T) {
 	if got := h.answers(t, "web"); got != "KILLED stale" {
 		t.Errorf("asking changed what is served: %s", got)
 	}
-	if report, err = h.resync(t, "new-admin", true); err != nil || report.GetServed().GetStoreId() != report.GetFound().GetStoreId() {
+	_, unnamed := h.as(t, "new-admin").Resync(t.Context(), connect.NewRequest(&buntingv1.ResyncRequest{Accept: true}))
+	_, another := h.resync(t, "new-admin", "looked-at")
+	for want, err := range map[connect.Code]error{connect.CodeInvalidArgument: unnamed, connect.CodeFailedPrecondition: another} {
+		if code, _ := told(err); code != want || !strings.Contains(err.Error(), "found_store_id") || h.server.evaluator.Refused() == nil {
+			t.Errorf("a store that was not looked at is accepted: %v, want %v", err, want)
+		}
+	}
+	if report, err = h.resync(t, "new-admin", report.GetFound().GetStoreId()); err != nil || report.GetServed().GetStoreId() != report.GetFound().GetStoreId() {
 		t.Fatalf("accepted, but told is %v, %v", report, err)
 	}
 	until(t, "DEFAULT", func() string { return h.answers(t, "new-admin") })
@@ -245,7 +252,7 @@ func TestARefusedStoreIsConfirmedByItsAdmins(t *testing.T) {
 	if err != nil || len(entries) != 1 || entries[0].Action != "supersede_store" || entries[0].Actor != "new-admin" || entries[0].Object != "former" {
 		t.Errorf("audited is %v, %v", entries, err)
 	}
-	if report, err := h.resync(t, "new-admin", true); err != nil || report.GetReason() != "" || report.GetFound().GetStoreId() != report.GetServed().GetStoreId() {
+	if report, err := h.resync(t, "new-admin", report.GetFound().GetStoreId()); err != nil || report.GetReason() != "" || report.GetFound().GetStoreId() != report.GetServed().GetStoreId() {
 		t.Errorf("with nothing refused: %v, %v", report, err)
 	}
 	// It reaches everybody who follows.
@@ -297,11 +304,11 @@ func TestAProxyConfirmsAStoreAtItsUpstream(t *testing.T) {
 	if got := proxy.answers(t, "new-admin"); got != "KILLED stale" {
 		t.Errorf("the proxy answers %s", got)
 	}
-	report, err := proxy.resync(t, "new-admin", false)
+	report, err := proxy.resync(t, "new-admin", "")
 	if err != nil || report.GetReason() == "" || report.GetServed().GetStoreId() != "former" || report.GetFound() == nil || len(report.GetLostHolds()) != 1 {
 		t.Fatalf("told is %v, %v", report, err)
 	}
-	if _, err := proxy.resync(t, "new-admin", true); err != nil {
+	if _, err := proxy.resync(t, "new-admin", report.GetFound().GetStoreId()); err != nil {
 		t.Fatal(err)
 	}
 	until(t, "DEFAULT", func() string { return proxy.answers(t, "new-admin") })

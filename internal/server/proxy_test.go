@@ -285,7 +285,7 @@ func TestAProxyRefusesARootThatLacksAHold(t *testing.T) {
 		t.Error(answer)
 	}
 	former := root.server.evaluator.View().Revision.StoreID
-	if _, err := c.Resync(t.Context(), connect.NewRequest(&buntingv1.ResyncRequest{Accept: true, Supersedes: former})); err != nil {
+	if _, err := c.Resync(t.Context(), connect.NewRequest(&buntingv1.ResyncRequest{Accept: true, FoundStoreId: wrong.server.evaluator.View().Revision.StoreID, Supersedes: former})); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "what was accepted there is served here", 10*time.Second, func() bool {

@@ -2,12 +2,14 @@ package server
 
 import (
 	"context"
+	"fmt"
 
 	"connectrpc.com/connect"
 
 	buntingv1 "github.com/bunting-flags/terraform-provider-bunting/gen/bunting/v1"
 	"github.com/bunting-flags/terraform-provider-bunting/gen/bunting/v1/buntingv1connect"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/evaluator"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/wire"
 )
 
@@ -18,6 +20,9 @@ func (s admin) Resync(ctx context.Context, request *connect.Request[buntingv1.Re
 	formers := formerStores(m, response)
 	if !m.GetAccept() || len(formers) == 0 {
 		return connect.NewResponse(response), nil
+	}
+	if p := checkFound(m.GetFoundStoreId(), response.GetFound().GetStoreId()); p != nil {
+		return nil, problemError(p)
 	}
 	for _, former := range formers {
 		if _, err := s.root.Supersede(ctx, former, callerOf(ctx).Name); err != nil {
@@ -70,6 +75,19 @@ func tellRefusal(to *buntingv1.ResyncResponse, refusal *evaluator.RefusalError) 
 	for _, ref := range refusal.LostHolds {
 		to.LostHolds = append(to.LostHolds, wire.FromRef(ref).GetHold())
 	}
+}
+
+// checkFound refuses to accept another store than the one that was looked at.
+func checkFound(looked, found string) *flag.Problem {
+	switch {
+	case looked == "":
+		return flag.Invalid("found_store_id", "is missing. Name the store that is to be accepted, as it is told without accept.")
+	case found == "":
+		return &flag.Problem{Kind: flag.ProblemConflict, Field: "found_store_id", Message: fmt.Sprintf("is %q, but the store does not answer now. Nothing was accepted. Try again later.", looked)}
+	case looked != found:
+		return &flag.Problem{Kind: flag.ProblemConflict, Field: "found_store_id", Message: fmt.Sprintf("is %q, but the store is %q now. Nothing was accepted. Look at it with \"bunting resync\", at the server whose database it is, before it is accepted.", looked, found)}
+	}
+	return nil
 }
 
 // formerStores gives the stores whose place is to be taken: the one that the

@@ -2771,7 +2771,10 @@ type ResyncRequest struct {
 	Accept bool `protobuf:"varint,1,opt,name=accept,proto3" json:"accept,omitempty"`
 	// The id of the store whose place it takes. Empty: that of the definitions
 	// which the server serves.
-	Supersedes    string `protobuf:"bytes,2,opt,name=supersedes,proto3" json:"supersedes,omitempty"`
+	Supersedes string `protobuf:"bytes,2,opt,name=supersedes,proto3" json:"supersedes,omitempty"`
+	// The id of the store that was looked at (ResyncResponse.found). What has become
+	// another one since is not accepted.
+	FoundStoreId  string `protobuf:"bytes,3,opt,name=found_store_id,json=foundStoreId,proto3" json:"found_store_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2816,6 +2819,13 @@ func (x *ResyncRequest) GetAccept() bool {
 func (x *ResyncRequest) GetSupersedes() string {
 	if x != nil {
 		return x.Supersedes
+	}
+	return ""
+}
+
+func (x *ResyncRequest) GetFoundStoreId() string {
+	if x != nil {
+		return x.FoundStoreId
 	}
 	return ""
 }
@@ -3746,12 +3756,13 @@ const file_bunting_v1_admin_proto_rawDesc = "" +
 	"\brevision\x18\x01 \x01(\v2\x14.bunting.v1.RevisionR\brevision\x12\x14\n" +
 	"\x05stale\x18\x02 \x01(\bR\x05stale\":\n" +
 	"\x06Resync\x120\n" +
-	"\brevision\x18\x01 \x01(\v2\x14.bunting.v1.RevisionR\brevision\"G\n" +
+	"\brevision\x18\x01 \x01(\v2\x14.bunting.v1.RevisionR\brevision\"m\n" +
 	"\rResyncRequest\x12\x16\n" +
 	"\x06accept\x18\x01 \x01(\bR\x06accept\x12\x1e\n" +
 	"\n" +
 	"supersedes\x18\x02 \x01(\tR\n" +
-	"supersedes\"\xfa\x01\n" +
+	"supersedes\x12$\n" +
+	"\x0efound_store_id\x18\x03 \x01(\tR\ffoundStoreId\"\xfa\x01\n" +
 	"\x0eResyncResponse\x12,\n" +
 	"\x06served\x18\x01 \x01(\v2\x14.bunting.v1.RevisionR\x06served\x12*\n" +
 	"\x05found\x18\x02 \x01(\v2\x14.bunting.v1.RevisionR\x05found\x12\x16\n" +
