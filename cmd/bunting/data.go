@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"path/filepath"
 
@@ -22,7 +23,7 @@ type dataFolder struct {
 // the files beside it, so that two databases in one folder have two.
 const snapshotName = "-snapshot"
 
-// openData takes and reads the folder. A snapshot that is refused is told of, and
+// openData takes and reads the folder. A snapshot that was set aside is told of, and
 // starting goes on without it.
 func openData(ctx context.Context, settings *configuration.Settings, log *slog.Logger) (dataFolder, error) {
 	if settings.Data == "" {
@@ -40,6 +41,9 @@ func openData(ctx context.Context, settings *configuration.Settings, log *slog.L
 		return dataFolder{}, err
 	}
 	loaded, err := file.Load(settings.Environment)
+	if err != nil && !errors.Is(err, diskcopy.ErrSetAside) {
+		return dataFolder{}, errors.Join(err, file.Close())
+	}
 	if err != nil {
 		log.ErrorContext(ctx, "starting without the last snapshot", "error", err.Error())
 	}

@@ -187,6 +187,21 @@ func TestASnapshotThatIsRefusedIsTold(t *testing.T) {
 	}
 }
 
+// One that another version has written is neither set aside nor written over.
+func TestASnapshotThatCannotBeReadStopsTheStart(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	file, content := filepath.Join(folder, "flags.db-snapshot"), "bunting snapshot 99\nwho knows"
+	write(t, file, content)
+	code, _, stderr := run(t, "serve", "--listen", "127.0.0.1:0", "--database", "sqlite:"+filepath.Join(folder, "flags.db"), "--token-file", filepath.Join(folder, "token"))
+	if code != exitError || !strings.Contains(stderr, file+" is of the format 99") || !strings.Contains(stderr, "move it away") {
+		t.Errorf("%d %s", code, stderr)
+	}
+	if kept, err := os.ReadFile(file); err != nil || string(kept) != content {
+		t.Errorf("the file holds %q, %v", kept, err)
+	}
+}
+
 func TestWhereTheSnapshotIsKept(t *testing.T) {
 	t.Parallel()
 	folder, data := t.TempDir(), filepath.Join(t.TempDir(), "made")

@@ -66,19 +66,27 @@ func (f *File) Close() error {
 	return nil
 }
 
-// Load gives the copy; nil where none was kept. Of another environment than the
-// one given ("": any), damaged, or in a format of another version, it is refused
-// and set aside, so that no later Write destroys what may still be wanted: the error
-// says why, and where it is now. Going on without it is right.
+// ErrSetAside is in the error of a copy that was read, and is none to go on with.
+var ErrSetAside = errors.New("the file was set aside")
+
+// Load gives the copy; nil where none was kept. Damaged, or of another environment
+// than the one given ("": any), it is set aside, so that no later Write destroys
+// what may still be wanted: the error is ErrSetAside, and says why, and where it is
+// now. Going on without it is right. One that cannot be read, or that is in a format
+// of another version, stays where it is: what it knows may be a kill that is known
+// nowhere else, so going on, and writing over it, is not right.
 func (f *File) Load(environment string) (*Copy, error) {
 	kept, err := f.load(environment)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil //nolint:nilnil // That there is none is an answer.
-	case err != nil:
-		return nil, f.refuse(err)
+	case err == nil:
+		return kept, nil
 	}
-	return kept, nil
+	if _, unread := errors.AsType[*fs.PathError](err); unread || errors.Is(err, errFormat) {
+		return nil, fmt.Errorf("the last snapshot %s %w. It was left where it is: it may know of a kill that is known nowhere else. Let this server read it, or, to start without it, move it away", f.path, err)
+	}
+	return nil, f.setAside(err)
 }
 
 // load is Load; the error reads on from the file's name.
@@ -98,13 +106,13 @@ func (f *File) load(environment string) (*Copy, error) {
 	return read(file, info.Size(), environment)
 }
 
-// refuse sets the file aside under a name of its own.
-func (f *File) refuse(reason error) error {
+// setAside sets the file aside under a name of its own.
+func (f *File) setAside(reason error) error {
 	aside := f.path + ".refused-" + time.Now().UTC().Format("20060102T150405.000Z")
 	if err := os.Rename(f.path, aside); err != nil { //nolint:gosec // Whoever starts the server names its folder.
-		return fmt.Errorf("the last snapshot %s %w. It could not be set aside either: %w", f.path, reason, err)
+		return fmt.Errorf("the last snapshot %s %w. It could not be set aside either, so move it away: %w", f.path, reason, err)
 	}
-	return fmt.Errorf("the last snapshot %s %w. It was set aside as %s", f.path, reason, aside)
+	return fmt.Errorf("the last snapshot %s %w: %w as %s", f.path, reason, ErrSetAside, aside)
 }
 
 // Write replaces the copy. Whoever reads finds the one before or this one, whole,

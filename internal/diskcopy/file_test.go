@@ -86,7 +86,7 @@ func TestAFolderInItsPlaceIsNoFile(t *testing.T) {
 	if err := os.Mkdir(f.Path(), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if c, err := f.Load("test"); c != nil || err == nil || !strings.Contains(err.Error(), "is no file. It was set aside") {
+	if c, err := f.Load("test"); c != nil || err == nil || !strings.Contains(err.Error(), "is no file: the file was set aside") {
 		t.Errorf("got %v, %v", c, err)
 	}
 }

@@ -133,6 +133,9 @@ func (w *recordWriter) message(m proto.Message) (err error) {
 	return w.record(w.buffer)
 }
 
+// errFormat says that another version of bunting has written the file.
+var errFormat = errors.New("another version has written it")
+
 // read reads a copy of so many bytes. Nothing but the first line is looked at
 // before the checksum was proven, and no record takes more memory than the file
 // is long. The environment is the one that it must be of; "": any. The error says
@@ -198,7 +201,7 @@ func firstLine(from io.Reader) (length int64, err error) {
 	case !ours || !whole || err != nil:
 		return 0, errors.New("is no copy that bunting has written, or its beginning is damaged")
 	case found != format:
-		return 0, fmt.Errorf("is of the format %d, but this bunting reads %d: another version has written it", found, format)
+		return 0, fmt.Errorf("is of the format %d, but this bunting reads %d: %w", found, format, errFormat)
 	}
 	return int64(len(line)) + 1, nil
 }
@@ -231,7 +234,7 @@ type recordReader struct {
 func (r *recordReader) record() ([]byte, error) {
 	length, err := binary.ReadUvarint(r.from)
 	if err != nil {
-		return nil, errors.New("it ends too soon")
+		return nil, fmt.Errorf("it ends too soon: %w", err)
 	}
 	r.left -= int64(varintBytes(length))
 	if r.left < 0 || length > uint64(r.left) {
