@@ -151,12 +151,12 @@ func (d *double) Supersede(ctx context.Context, former, actor string, now time.T
 	return store.TakePlace(ctx, doubleTx{d}, former, actor, now)
 }
 
-func (d *double) Renew(ctx context.Context, now time.Time) (flag.Revision, error) {
+func (d *double) Renew(ctx context.Context, former string, now time.Time) (flag.Revision, error) {
 	if err := d.enter(ctx, "Renew"); err != nil {
 		return flag.Revision{}, err
 	}
 	defer d.mu.Unlock()
-	return store.Rename(ctx, doubleTx{d}, now)
+	return store.Rename(ctx, doubleTx{d}, former, now)
 }
 func (d *double) Tokens(context.Context) ([]token.Token, error) { return nil, nil }
 func (d *double) Notified() <-chan struct{}                     { return nil }

@@ -179,7 +179,7 @@ func (r *Root) head(ctx context.Context) (flag.Revision, error) {
 func (r *Root) renew(ctx context.Context, known, head flag.Revision) (flag.Revision, error) {
 	ctx, cancel := context.WithTimeout(ctx, catchUpTimeout)
 	defer cancel()
-	renewed, err := r.store.Renew(ctx, r.now())
+	renewed, err := r.store.Renew(ctx, known.StoreID, r.now())
 	if err != nil {
 		return head, fmt.Errorf("the store is at revision %d, but %d was read from it before: it was rolled back. Give it another id: %w", head.Number, known.Number, err)
 	}

@@ -45,17 +45,22 @@ func TakePlace(ctx context.Context, tx Tx, former, actor string, now time.Time) 
 	})
 }
 
-// Rename gives the store a new random id: a revision of its own, without edits.
-// It gives the revision afterwards. The former id is not superseded: what was
-// lost may be a kill, so that is for people to confirm.
-func Rename(ctx context.Context, tx Tx, now time.Time) (flag.Revision, error) {
+// Rename gives the store of the id former a new random one: a revision of its own,
+// without edits, or none when it has another id already, because every root that
+// follows it notices that it was rolled back. It gives the revision afterwards. The
+// former id is not superseded: what was lost may be a kill, so that is for people to
+// confirm.
+func Rename(ctx context.Context, tx Tx, former string, now time.Time) (flag.Revision, error) {
 	present, err := tx.Load(ctx, Wanted{})
 	if err != nil {
 		return flag.Revision{}, err
 	}
+	if present.Revision.StoreID != former {
+		return present.Revision, nil
+	}
 	next := present.Revision
 	next.Number++
-	entry := AuditEntry{Revision: next.Number, Time: instant(now), Actor: RenewalActor, Action: actionRenewStore, Object: present.Revision.StoreID}
+	entry := AuditEntry{Revision: next.Number, Time: instant(now), Actor: RenewalActor, Action: actionRenewStore, Object: former}
 	if err := tx.Save(ctx, Record{Commit: &Commit{Revision: next}, Audit: []AuditEntry{entry}, StoreID: rand.Text()}); err != nil {
 		return flag.Revision{}, err
 	}

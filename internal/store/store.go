@@ -96,9 +96,10 @@ type Writer interface {
 	// already, nothing is committed. It gives the revision afterwards; the error
 	// is a *flag.Problem when former cannot be another store's id.
 	Supersede(ctx context.Context, former, actor string, now time.Time) (flag.Revision, error)
-	// Renew gives the store a new random id, because it was rolled back and would
-	// use numbers a second time: actor "renewal". It gives the revision afterwards.
-	Renew(ctx context.Context, now time.Time) (flag.Revision, error)
+	// Renew gives the store of the id former a new random one, because it was rolled
+	// back and would use numbers a second time: actor "renewal". It has another id
+	// already: nothing is committed. It gives the revision afterwards.
+	Renew(ctx context.Context, former string, now time.Time) (flag.Revision, error)
 }
 
 // Batch is what one Apply is asked to do.

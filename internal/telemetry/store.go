@@ -126,6 +126,6 @@ func (s observedStore) Supersede(ctx context.Context, former, actor string, now 
 }
 
 // Renew is the store's.
-func (s observedStore) Renew(ctx context.Context, now time.Time) (flag.Revision, error) {
-	return observe(ctx, s, "renew", false, func(ctx context.Context) (flag.Revision, error) { return s.Store.Renew(ctx, now) })
+func (s observedStore) Renew(ctx context.Context, former string, now time.Time) (flag.Revision, error) {
+	return observe(ctx, s, "renew", false, func(ctx context.Context) (flag.Revision, error) { return s.Store.Renew(ctx, former, now) })
 }

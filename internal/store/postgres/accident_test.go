@@ -116,7 +116,7 @@ func calls(s *Store) map[string]func(context.Context) error {
 		"RevokeToken": func(ctx context.Context) error { _, err := s.RevokeToken(ctx, "there", "anna", now); return err },
 		"Tokens":      func(ctx context.Context) error { _, err := s.Tokens(ctx); return err },
 		"Supersede":   func(ctx context.Context) error { _, err := s.Supersede(ctx, "former", "anna", now); return err },
-		"Renew":       func(ctx context.Context) error { _, err := s.Renew(ctx, now); return err },
+		"Renew":       func(ctx context.Context) error { _, err := s.Renew(ctx, "former", now); return err },
 		"Prepare":     s.Prepare,
 	}
 }

@@ -133,10 +133,10 @@ func (s *Store) Supersede(ctx context.Context, former, actor string, now time.Ti
 	return revision, nil
 }
 
-// Renew gives the store a new random id.
-func (s *Store) Renew(ctx context.Context, now time.Time) (revision flag.Revision, err error) {
+// Renew gives the store of the id former a new random one.
+func (s *Store) Renew(ctx context.Context, former string, now time.Time) (revision flag.Revision, err error) {
 	err = s.transact(ctx, "renew the store's id in", func(ctx context.Context, tx tx) (err error) {
-		revision, err = store.Rename(ctx, tx, now)
+		revision, err = store.Rename(ctx, tx, former, now)
 		return err
 	})
 	if err != nil {

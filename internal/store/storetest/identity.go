@@ -64,7 +64,7 @@ func testSupersede(t *testing.T, open Opener) {
 	WantComplete(t.Context(), t, w.s)
 }
 
-// testRenew gives a store another id: the numbers go on, and everything else
+// testRenew gives a store another id, once: the numbers go on, and everything else
 // stays.
 func testRenew(t *testing.T, open Opener) {
 	t.Helper()
@@ -74,9 +74,14 @@ func testRenew(t *testing.T, open Opener) {
 		t.Fatal(err)
 	}
 	before := w.snapshot()
-	renewed, err := w.s.Renew(t.Context(), w.now)
+	former := before.Revision.StoreID
+	renewed, err := w.s.Renew(t.Context(), former, w.now)
 	if err != nil {
 		t.Fatal(err)
+	}
+	// Another root has noticed the same.
+	if again, err := w.s.Renew(t.Context(), former, w.now); err != nil || again != renewed {
+		t.Errorf("renewed once more to %v, %v; want %v", again, err, renewed)
 	}
 	head, err := w.s.Head(t.Context())
 	if err != nil || renewed.Number != before.Revision.Number+1 || renewed.StoreID == before.Revision.StoreID || len(renewed.StoreID) < 16 || head != renewed {
@@ -97,7 +102,7 @@ func testRenew(t *testing.T, open Opener) {
 		t.Errorf("since: %v, %t, %v", commits, ok, err)
 	}
 	entries := auditLog(t.Context(), t, w.s, store.AuditFilter{Actor: store.RenewalActor})
-	if len(entries) != 1 || entries[0].Action != "renew_store" || entries[0].Object != before.Revision.StoreID || entries[0].Revision != renewed.Number {
+	if len(entries) != 1 || entries[0].Action != "renew_store" || entries[0].Object != former || entries[0].Revision != renewed.Number {
 		t.Errorf("the audit log tells %+v", entries)
 	}
 	WantComplete(t.Context(), t, w.s)

@@ -32,7 +32,7 @@ func calls(s store.Store, now time.Time) map[string]func(context.Context) error 
 		},
 		"RevokeToken": func(ctx context.Context) error { _, err := s.RevokeToken(ctx, "there", "anna", now); return err },
 		"Supersede":   func(ctx context.Context) error { _, err := s.Supersede(ctx, "former", "anna", now); return err },
-		"Renew":       func(ctx context.Context) error { _, err := s.Renew(ctx, now); return err },
+		"Renew":       func(ctx context.Context) error { _, err := s.Renew(ctx, "former", now); return err },
 		"Tokens":      func(ctx context.Context) error { _, err := s.Tokens(ctx); return err },
 	}
 }
@@ -141,7 +141,7 @@ func testReopen(t *testing.T, open Opener, reopen Reopener) {
 	if _, err := w.s.Supersede(t.Context(), "former", "anna", w.now); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.s.Renew(t.Context(), w.now); err != nil {
+	if _, err := w.s.Renew(t.Context(), w.snapshot().Revision.StoreID, w.now); err != nil {
 		t.Fatal(err)
 	}
 	before := w.snapshot()
