@@ -68,6 +68,27 @@ func TestWritersOverTwoRoots(t *testing.T) {
 	t.Logf("%d revisions", len(commits))
 }
 
+// TestStrictDatabase has eight writers at a database whose transactions are stricter
+// unless they say otherwise: they wait for each other all the same, and none fails.
+func TestStrictDatabase(t *testing.T) {
+	url := postgrestest.Database(t)
+	postgrestest.Exec(t, url, `DO $$ BEGIN EXECUTE 'ALTER DATABASE ' || current_database() || ' SET default_transaction_isolation = serializable'; END $$`)
+	s := open(t, url, Options{})
+	var group sync.WaitGroup
+	for writer := range 8 {
+		group.Go(func() {
+			for step := range 20 {
+				if outcome, err := s.Apply(t.Context(), batchOf(flag.Put(numberedFlag("shared", int64(100*writer+step))))); err != nil || outcome.Results[0].Status != flag.Applied {
+					t.Errorf("writer %d, step %d: %+v, %v", writer, step, outcome, err)
+					return
+				}
+			}
+		})
+	}
+	group.Wait()
+	storetest.WantComplete(t.Context(), t, s)
+}
+
 // within waits for a word.
 func within(t *testing.T, s *Store, limit time.Duration, of string) {
 	t.Helper()

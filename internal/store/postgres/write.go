@@ -18,7 +18,9 @@ import (
 // commits what it did, or, on any error, nothing.
 func (s *Store) transact(ctx context.Context, doing string, do func(context.Context, tx) error) error {
 	return s.call(ctx, doing, wholeFactor*s.limit, func(ctx context.Context) error {
-		writing, err := s.pool.Begin(ctx)
+		// Whatever the database's default: the lock keeps writers apart, and whoever
+		// waited for it must see what the one before has written.
+		writing, err := s.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
 		if err != nil {
 			return err
 		}
