@@ -73,6 +73,10 @@ var errOtherStore = errors.New("the store is another one than that whose definit
 // count: a wrong database in the place of the right one lets nobody in to what the
 // right one held. They are claimed.
 func (s *storedTokens) tokensOf(ctx context.Context) ([]token.Token, error) {
+	before, err := s.store.Head(ctx)
+	if err != nil {
+		return nil, err
+	}
 	all, err := s.store.Tokens(ctx)
 	if err != nil {
 		return nil, err
@@ -80,6 +84,9 @@ func (s *storedTokens) tokensOf(ctx context.Context) ([]token.Token, error) {
 	head, err := s.store.Head(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if head.StoreID != before.StoreID {
+		return nil, fmt.Errorf("%w: the store became another one (%s) while its tokens were read", store.ErrUnreachable, head.StoreID)
 	}
 	var claimed map[string]token.Token
 	if other := head.StoreID != s.evaluator.View().Revision.StoreID; other {

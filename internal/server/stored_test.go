@@ -9,9 +9,48 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/bunting-flags/terraform-provider-bunting/internal/evaluator"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/store"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/token"
 )
+
+// flippingStore is another store until it has told its tokens: a pool that had one
+// connection left to the wrong database.
+type flippingStore struct {
+	store.Store
+
+	wrong store.Store
+}
+
+func (s *flippingStore) Head(ctx context.Context) (flag.Revision, error) {
+	if s.wrong != nil {
+		return s.wrong.Head(ctx)
+	}
+	return s.Store.Head(ctx)
+}
+
+func (s *flippingStore) Tokens(ctx context.Context) ([]token.Token, error) {
+	from := s.wrong
+	s.wrong = nil
+	return from.Tokens(ctx)
+}
+
+// Tokens that another store told, just before the right one was there, do not count.
+func TestTokensReadWhileTheStoreBecomesAnotherOne(t *testing.T) {
+	t.Parallel()
+	right := memory(t)
+	root, err := evaluator.NewRoot(t.Context(), right, evaluator.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	between := &flippingStore{Store: right, wrong: memory(t, token.Token{Name: "wrong", Scopes: []token.Scope{token.Admin}})}
+	s := newStoredTokens(between, root.Evaluator)
+	defer s.close()
+	if all, err := s.tokensOf(t.Context()); len(all) != 0 || !store.IsUnreachable(err) {
+		t.Errorf("got %v, %v", all, err)
+	}
+}
 
 // What another root made or ended counts here.
 func TestTokensOfAnotherRoot(t *testing.T) {
