@@ -38,7 +38,7 @@ Exit codes: 0 nothing is refused (any more), 4 the database is refused.`,
 	r := addRemote(c)
 	c.Flags().BoolVar(&accept, "accept", false, "serve what the database holds from now on, whatever it lacks")
 	c.Flags().StringVar(&found, "found", "", "id of the database to accept, as it was told (with --accept; else whichever is there)")
-	c.Flags().StringVar(&supersedes, "supersedes", "", "id of the former database (with --accept; else that which is served)")
+	c.Flags().StringVar(&supersedes, "supersedes", "", "the former database, ID or ID@REVISION (with --accept; else what is served)")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if (found != "" || supersedes != "") && !accept {
 			return usagef("--found or --supersedes is given without --accept. Add --accept to have the database take the place of the former one, or leave them out to be told what is refused")

@@ -2,7 +2,6 @@ package evaluator
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
@@ -34,7 +33,7 @@ func (r *RefusalError) Error() string {
 
 // distrust gives the reason to refuse another store's snapshot; nil: there is none.
 func distrust(known, found *flag.Snapshot, now time.Time) *RefusalError {
-	if slices.Contains(found.Supersedes, known.Revision.StoreID) {
+	if found.TookPlaceOf(known.Revision) {
 		return nil
 	}
 	r := &RefusalError{Known: known.Revision, Found: found.Revision}

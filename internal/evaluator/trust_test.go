@@ -63,6 +63,28 @@ func TestAHoldThatEndsSoonerIsNotTheSame(t *testing.T) {
 	}
 }
 
+// What was confirmed was seen at a revision; another kill since then was not.
+func TestAConfirmationIsOfWhatWasKnown(t *testing.T) {
+	d, other := newDouble("s"), newDouble("other")
+	e := start(t, d)
+	at := apply(t, e, flag.Put(boolean("pay")), flag.Put(hold("pay", "ops", time.Time{})))
+	other.behind(t, flag.Put(boolean("pay")))
+	confirmed := func(place string) *RefusalError {
+		s := other.snapshot.With(other.snapshot.Revision, func(func(flag.Edit) bool) {})
+		s.Supersedes = []string{"else", place}
+		return distrust(e.View().Snapshot, s, time.Now())
+	}
+	for place, trusted := range map[string]bool{at.Place(): true, "s": true, "s@0": false, "s@999": true, "s@": false, "s@x": false, "S@999": false, "": false} {
+		if refusal := confirmed(place); (refusal == nil) != trusted {
+			t.Errorf("%q: %v", place, refusal)
+		}
+	}
+	apply(t, e, flag.Put(hold("pay", "ops-anna", time.Time{})))
+	if confirmed(at.Place()) == nil {
+		t.Error("a kill of after the confirmation is lifted")
+	}
+}
+
 // A write that comes as the store becomes another one is not made in a store that
 // is refused a moment later.
 func TestAWriteIsMeantForTheStoreThatIsServed(t *testing.T) {
@@ -100,7 +122,7 @@ func TestTheHeartbeatDoesNotWaitForExpiries(t *testing.T) {
 		}()
 		time.Sleep(3 * time.Second) // the expiry is due, and waits
 		d.behind(t, flag.Put(hold("pay", "another-root", time.Time{})))
-		time.Sleep(HeartbeatInterval)
+		time.Sleep(HeartbeatInterval + time.Millisecond)
 		if a := e.View().Evaluate("pay", flag.Context{}); a.Source != flag.SourceKilled || a.Stale {
 			t.Errorf("a second later the answer is %+v", a)
 		}

@@ -102,3 +102,6 @@ type Revision struct {
 }
 
 func (r Revision) String() string { return fmt.Sprintf("%d of store %s", r.Number, r.StoreID) }
+
+// Place names the store as far as it has come, for Snapshot.Supersedes: "id@number".
+func (r Revision) Place() string { return fmt.Sprintf("%s@%d", r.StoreID, r.Number) }

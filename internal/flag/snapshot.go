@@ -2,6 +2,7 @@ package flag
 
 import (
 	"iter"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -12,7 +13,7 @@ import (
 type Snapshot struct {
 	Revision    Revision
 	Environment string
-	Supersedes  []string // ids of the stores whose place this one has taken, in the order of confirming; never changed
+	Supersedes  []string // the stores whose place this one has taken (Revision.Place), in the order of confirming; never changed
 
 	flags     *tree[Flag]
 	overrides *tree[Override]
@@ -69,6 +70,20 @@ func own[T any](next **tree[T], former *tree[T]) *tree[T] {
 		*next = former.copy()
 	}
 	return *next
+}
+
+// TookPlaceOf reports whether it was confirmed that this store takes the place of
+// the one that has the revision. What that one has learnt since, like another kill,
+// nobody has looked at.
+func (s *Snapshot) TookPlaceOf(known Revision) bool {
+	for _, place := range s.Supersedes {
+		id, text, numbered := strings.Cut(place, "@")
+		number, err := strconv.ParseInt(text, 10, 64)
+		if id == known.StoreID && (!numbered || err == nil && known.Number <= number) {
+			return true
+		}
+	}
+	return false
 }
 
 // Flag finds a flag; nil when there is none.

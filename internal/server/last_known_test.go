@@ -249,7 +249,7 @@ func TestARefusedStoreIsConfirmedByItsAdmins(t *testing.T) {
 	until(t, "DEFAULT", func() string { return h.answers(t, "new-admin") })
 	until(t, "unauthenticated "+reasonTokenUnknown, func() string { return h.answers(t, "old-admin") })
 	entries, _, err := found.Audit(t.Context(), store.AuditFilter{Limit: 1})
-	if err != nil || len(entries) != 1 || entries[0].Action != "supersede_store" || entries[0].Actor != "new-admin" || entries[0].Object != "former" {
+	if err != nil || len(entries) != 1 || entries[0].Action != "supersede_store" || entries[0].Actor != "new-admin" || entries[0].Object != "former@9" {
 		t.Errorf("audited is %v, %v", entries, err)
 	}
 	if report, err := h.resync(t, "new-admin", report.GetFound().GetStoreId()); err != nil || report.GetReason() != "" || report.GetFound().GetStoreId() != report.GetServed().GetStoreId() {
@@ -312,7 +312,7 @@ func TestAProxyConfirmsAStoreAtItsUpstream(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, "DEFAULT", func() string { return proxy.answers(t, "new-admin") })
-	if s := upstream.server.evaluator.View().Supersedes; !slices.Equal(s, []string{"former"}) {
+	if s := upstream.server.evaluator.View().Supersedes; !slices.Equal(s, []string{"former@9"}) {
 		t.Errorf("the upstream supersedes %v", s)
 	}
 }

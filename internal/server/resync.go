@@ -40,7 +40,7 @@ func (s passing) Resync(ctx context.Context, request *connect.Request[buntingv1.
 	m := request.Msg
 	refusal := s.evaluator.Refused()
 	if refusal != nil && m.GetAccept() && m.GetSupersedes() == "" {
-		m.Supersedes = refusal.Known.StoreID
+		m.Supersedes = refusal.Known.Place()
 	}
 	response, err := passOn(ctx, s.Server, buntingv1connect.FlagAdminServiceClient.Resync, m)
 	if err == nil && refusal != nil {
@@ -94,13 +94,13 @@ func checkFound(looked, found string) *flag.Problem {
 // request names, as a proxy does for what it serves itself, and the one that this
 // server serves instead of what it found.
 func formerStores(m *buntingv1.ResyncRequest, report *buntingv1.ResyncResponse) []string {
-	found, served := report.GetFound().GetStoreId(), report.GetServed().GetStoreId()
+	served := wire.ToRevision(report.GetServed())
 	var formers []string
 	if named := m.GetSupersedes(); named != "" {
 		formers = append(formers, named)
 	}
-	if report.GetReason() != "" && served != found && served != m.GetSupersedes() {
-		formers = append(formers, served)
+	if report.GetReason() != "" && served.StoreID != report.GetFound().GetStoreId() && served.Place() != m.GetSupersedes() {
+		formers = append(formers, served.Place())
 	}
 	return formers
 }

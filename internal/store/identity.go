@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
@@ -16,7 +17,8 @@ const MaxStoreIDBytes = 128
 // RenewalActor is the actor of the commits that Rename makes.
 const RenewalActor = "renewal"
 
-// TakePlace notes the former store among those whose place this one has taken: a
+// TakePlace notes the former store (flag.Revision.Place, or its id for whatever it
+// came to) among those whose place this one has taken: a
 // revision of its own, without edits, or none when it is noted already. It gives
 // the revision afterwards. The error is a *flag.Problem when former cannot be
 // another store's id.
@@ -28,10 +30,11 @@ func TakePlace(ctx context.Context, tx Tx, former, actor string, now time.Time) 
 	if err := flag.CheckText("former_store_id", former, MaxStoreIDBytes); err != nil {
 		return flag.Revision{}, err
 	}
+	id, _, _ := strings.Cut(former, "@")
 	switch {
-	case former == "":
+	case id == "":
 		return flag.Revision{}, flag.Invalid("former_store_id", "is missing. Name the store whose place this one has taken, as its health or its log tells.")
-	case former == present.Revision.StoreID:
+	case id == present.Revision.StoreID:
 		return flag.Revision{}, flag.Invalid("former_store_id", fmt.Sprintf("is %q, which is this very store. Name the one whose place it has taken.", former))
 	case slices.Contains(present.Supersedes, former):
 		return present.Revision, nil

@@ -1557,7 +1557,8 @@ type SnapshotStart struct {
 	Parts  []Part `protobuf:"varint,4,rep,packed,name=parts,proto3,enum=bunting.v1.Part" json:"parts,omitempty"`
 	// The environment that the definitions are of.
 	Environment string `protobuf:"bytes,5,opt,name=environment,proto3" json:"environment,omitempty"`
-	// The ids of the stores whose place this one has taken.
+	// The stores whose place this one has taken: "id@number" up to that revision,
+	// "id" whatever it came to.
 	Supersedes []string `protobuf:"bytes,6,rep,name=supersedes,proto3" json:"supersedes,omitempty"`
 	// The source of truth has not been heard for a while: there may be more.
 	Stale         bool `protobuf:"varint,7,opt,name=stale,proto3" json:"stale,omitempty"`
@@ -2592,8 +2593,8 @@ type Commit struct {
 	Previous *int64 `protobuf:"varint,3,opt,name=previous,proto3,oneof" json:"previous,omitempty"`
 	// The ids of the tokens that it revoked.
 	RevokedTokenIds []string `protobuf:"bytes,4,rep,name=revoked_token_ids,json=revokedTokenIds,proto3" json:"revoked_token_ids,omitempty"`
-	// The id of the store whose place was taken; with `previous`, of all that this
-	// one has taken.
+	// The store whose place was taken, as in SnapshotStart; with `previous`, all of
+	// them.
 	Supersedes    []string `protobuf:"bytes,5,rep,name=supersedes,proto3" json:"supersedes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2769,8 +2770,8 @@ type ResyncRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Take the store's definitions, whatever they lack.
 	Accept bool `protobuf:"varint,1,opt,name=accept,proto3" json:"accept,omitempty"`
-	// The id of the store whose place it takes. Empty: that of the definitions
-	// which the server serves.
+	// The store whose place it takes, as in SnapshotStart. Empty: that of the
+	// definitions which the server serves, as far as it is known there.
 	Supersedes string `protobuf:"bytes,2,opt,name=supersedes,proto3" json:"supersedes,omitempty"`
 	// The id of the store that was looked at (ResyncResponse.found). What has become
 	// another one since is not accepted.
