@@ -274,7 +274,7 @@ func TestARootStartsWithItsDatabaseAway(t *testing.T) {
 		if status := s.asked(o.server.AdminToken + "x"); status == http.StatusOK {
 			t.Errorf("%s: a token that is not known is let in", name)
 		}
-		if code, stdout, _ := o.run("resync"); code != exitOK || !strings.Contains(stdout, "does not answer") {
+		if code, stdout, _ := o.run("resync"); code != exitError || !strings.Contains(stdout, "does not answer") {
 			t.Errorf("%s: resync ends with %d:\n%s", name, code, stdout)
 		}
 		s.stop()

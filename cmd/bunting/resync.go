@@ -30,7 +30,8 @@ is written into it and its audit log, and every server that follows it does so.
 nothing is accepted.
 It needs the scope admin: in the database that is refused, or in the former one.
 
-Exit codes: 0 nothing is refused (any more), 4 the database is refused.`,
+Exit codes: 0 nothing is refused (any more), 1 the database does not answer,
+4 it is refused.`,
 		Example: `  bunting resync
   bunting resync --accept --found RQ6C2XN5WJ3T4OVB7ZD2KHYM5A`,
 		Args: cobra.NoArgs,
@@ -54,6 +55,9 @@ Exit codes: 0 nothing is refused (any more), 4 the database is refused.`,
 			if err := tellResync(a, r, told); err != nil || told.Reason == "" {
 				return err
 			}
+			if told.Found.StoreID == "" {
+				return &exit{code: exitError}
+			}
 			return &exit{code: exitRefused}
 		})
 	}
@@ -66,7 +70,9 @@ func acceptStore(c *cobra.Command, a *app, r *remote, server *client.Client, id,
 		if err != nil {
 			return err
 		}
-		id = present.Found.StoreID
+		if id = present.Found.StoreID; id == "" {
+			return fmt.Errorf("cannot tell what would be accepted: %s", present.Reason)
+		}
 	}
 	found, err := server.AcceptStore(c.Context(), id, former)
 	if p, refused := errors.AsType[*flag.Problem](err); refused {
@@ -113,7 +119,7 @@ type lostHold struct {
 func tellResync(a *app, r *remote, found client.Resync) error {
 	if r.json {
 		told := resyncJSON{
-			Refused: found.Reason != "" && found.Served.StoreID != found.Found.StoreID, Reason: found.Reason, Served: revisionOf(found.Served), Found: revisionOf(found.Found),
+			Refused: found.Reason != "" && found.Found.StoreID != "" && found.Served.StoreID != found.Found.StoreID, Reason: found.Reason, Served: revisionOf(found.Served), Found: revisionOf(found.Found),
 			ServedFlags: found.ServedFlags, FoundFlags: found.FoundFlags, LostHolds: []lostHold{},
 		}
 		for _, ref := range found.LostHolds {
@@ -131,7 +137,12 @@ func tellResync(a *app, r *remote, found client.Resync) error {
 	if err := t.print(a.stdout); err != nil {
 		return err
 	}
-	if found.Reason != "" {
+	switch {
+	case found.Reason == "":
+		fmt.Fprintln(a.stdout, "\nNothing is refused.")
+	case found.Found.StoreID == "":
+		fmt.Fprintf(a.stdout, "\nWhether anything is refused cannot be told: %s.\n", found.Reason)
+	default:
 		fmt.Fprintf(a.stdout, "\nRefused: %s.\n", found.Reason)
 	}
 	return tellLost(a, "These holds are served, and would be lost:", found.LostHolds)

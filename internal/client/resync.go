@@ -12,7 +12,7 @@ import (
 type Resync struct {
 	Served      flag.Revision
 	Found       flag.Revision // what its store holds; zero: the store does not answer
-	Reason      string        // why it is refused; "": it is not
+	Reason      string        // why it is refused, or does not answer; "": neither
 	ServedFlags int64
 	FoundFlags  int64
 	LostHolds   []flag.Ref // standing ones that are served and that the store lacks

@@ -65,6 +65,8 @@ func (s admin) resyncReport(ctx context.Context) *buntingv1.ResyncResponse {
 		tellRefusal(response, refusal)
 	case err == nil:
 		response.Found, response.FoundFlags = response.GetServed(), int64(flags)
+	default:
+		response.Reason = "the store does not answer: " + err.Error()
 	}
 	return response
 }

@@ -2836,9 +2836,10 @@ type ResyncResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What the server serves.
 	Served *Revision `protobuf:"bytes,1,opt,name=served,proto3" json:"served,omitempty"`
-	// What its store holds. Of another store than `served`: it is refused.
+	// What its store holds. Of another store than `served`: it is refused. Absent:
+	// it does not answer.
 	Found *Revision `protobuf:"bytes,2,opt,name=found,proto3" json:"found,omitempty"`
-	// Why it is refused; empty: it is not.
+	// Why it is refused, or does not answer; empty: neither.
 	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	// How many flags are served, and how many the store holds.
 	ServedFlags int64 `protobuf:"varint,4,opt,name=served_flags,json=servedFlags,proto3" json:"served_flags,omitempty"`
