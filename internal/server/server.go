@@ -94,7 +94,7 @@ type Server struct {
 	web       *http.Server
 	tokens    *credentials // nil beside onDemand
 	authority authority
-	claim     func(hash string, now time.Time) (token.Token, bool) // storedTokens.claim; nil on a proxy
+	claim     func(hash string, now time.Time) (token.Token, bool) // by a token of a store that is not served; nil beside onDemand
 	rpc       http.Handler
 	errors    *connect.ErrorWriter
 

@@ -29,7 +29,7 @@ func (s *Server) stand(ctx context.Context, knownTokens []token.Token) (pbflagsv
 		for _, t := range knownTokens {
 			verdicts.recall(t)
 		}
-		s.tokens, s.authority = verdicts.credentials, verdicts
+		s.tokens, s.authority, s.claim = verdicts.credentials, verdicts, verdicts.claim
 		return evaluation{s}, passing{admin{s}}, nil
 	case s.onDemand != nil && s.root == nil && s.follower == nil:
 		if !s.anonymous {

@@ -42,10 +42,12 @@ type verdicts struct {
 	refused map[string]refusedToken // by hash
 }
 
-// refusedToken is what the upstream said of a token that it does not take.
+// refusedToken is one that is good for nothing here, for all that the upstream says.
 type refusedToken struct {
-	err   error
-	until time.Time // when it is asked again
+	err    error
+	until  time.Time   // when it is asked about again
+	served string      // id of the store that was served then: once another one is, it is asked about at once
+	claims token.Token // of a store that is not served; zero: the upstream does not take it
 }
 
 func newVerdicts(upstream *client.Client, id string, following *evaluator.Evaluator) *verdicts {
@@ -95,9 +97,40 @@ func (v *verdicts) judge(ctx context.Context, secret, hash string) *question {
 	return v.ask(hash, func(ctx context.Context) (answer, error) {
 		t, at, err := v.question(ctx, from)
 		t.Hash = hash
-		v.remember(hash, err)
-		return answer{tokens: []token.Token{t}, at: at}, err
+		return answer{tokens: []token.Token{t}, at: at}, v.heed(t, at, err)
 	})
+}
+
+// heed gives what is to be thought of an answer. Another store may stand where the
+// right one stood (DESIGN §4). Nobody gets by a token of that one what is served
+// here: it is claimed. And no token that is known ends because that one lacks it, so
+// an upstream that is refused, or not heard, says nothing of those.
+func (v *verdicts) heed(t token.Token, at flag.Revision, err error) error {
+	known, _ := v.look(t.Hash, time.Now())
+	view := v.evaluator.View()
+	switch {
+	case err == nil && view.Known() && at.StoreID != view.Revision.StoreID:
+		err = unjudged("it stands on another store than that whose definitions are served here")
+		if known == nil {
+			v.refuse(t.Hash, refusedToken{err: err, served: view.Revision.StoreID, claims: t})
+		}
+	case connect.CodeOf(err) != connect.CodeUnauthenticated:
+	case known != nil && (v.evaluator.Refused() != nil || !v.evaluator.HeardWithin(verdictContact)):
+		err = unjudged("it does not take the token, but its definitions are not those that are served here")
+	default:
+		v.forget(t.Hash)
+		v.refuse(t.Hash, refusedToken{err: err, served: view.Revision.StoreID})
+	}
+	return err
+}
+
+// claim gives the living token of a store that is not served. It counts for Resync
+// alone, like one that a root's refused store knows (storedTokens.claim).
+func (v *verdicts) claim(hash string, now time.Time) (token.Token, bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	t := v.refused[hash].claims
+	return t, t.ID != "" && t.LivesAt(now)
 }
 
 // question asks the upstream what a token may do: its handshake says so, and which
@@ -135,31 +168,28 @@ func unjudged(why string) *connect.Error {
 	return refusal(connect.CodeUnavailable, reasonUpstream, "this proxy has not seen the token before, and its upstream could not be asked about it: "+why, "")
 }
 
-// refusal gives why the upstream refused the token a moment ago; nil: it did not.
+// refusal gives why the token was refused a moment ago; nil: it was not.
 func (v *verdicts) refusal(hash string) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	r, ok := v.refused[hash]
-	if ok && time.Now().After(r.until) {
+	if ok && (time.Now().After(r.until) || r.served != v.evaluator.View().Revision.StoreID) {
 		delete(v.refused, hash)
 		return nil
 	}
 	return r.err
 }
 
-// remember notes how a question ended. A token that was refused is no longer known.
-func (v *verdicts) remember(hash string, err error) {
+// refuse remembers for a while that a token is refused.
+func (v *verdicts) refuse(hash string, r refusedToken) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if connect.CodeOf(err) != connect.CodeUnauthenticated {
-		return
-	}
-	v.forget(hash)
 	if len(v.refused) >= maxVerdicts {
 		for other := range v.refused {
 			delete(v.refused, other)
 			break
 		}
 	}
-	v.refused[hash] = refusedToken{err: err, until: time.Now().Add(verdictPatience)}
+	r.until = time.Now().Add(verdictPatience)
+	v.refused[hash] = r
 }

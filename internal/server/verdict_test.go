@@ -338,7 +338,7 @@ func TestVerdictsAreBounded(t *testing.T) {
 		t.Fatalf("%T", h.server.authority)
 	}
 	for i := range 2 * maxVerdicts {
-		v.remember(strconv.Itoa(i), unauthenticated(reasonTokenUnknown, "no"))
+		v.refuse(strconv.Itoa(i), refusedToken{err: unauthenticated(reasonTokenUnknown, "no")})
 	}
 	if n := len(v.refused); n != maxVerdicts {
 		t.Errorf("%d refusals are kept", n)
