@@ -78,6 +78,7 @@ type Client struct {
 
 	host      *host
 	passing   breaker // of calls that are passed on: how long one takes is its caller's matter
+	judging   breaker // of WhoIs, which whoever has no good token has asked: it must not end what others pass on
 	handshake fetched[*Server]
 
 	writes coalescer[flag.Change, verdict]
@@ -110,7 +111,7 @@ func New(o Options) (*Client, error) {
 	if o.Policy != nil {
 		policy = *o.Policy
 	}
-	c.host, c.passing.policy = newHost(policy), policy
+	c.host, c.passing.policy, c.judging.policy = newHost(policy), policy, policy
 	if c.timeout == 0 {
 		c.timeout = DefaultRequestTimeout
 	}

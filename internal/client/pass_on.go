@@ -5,9 +5,11 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"time"
 
 	"connectrpc.com/connect"
 
+	buntingv1 "github.com/bunting-flags/terraform-provider-bunting/gen/bunting/v1"
 	"github.com/bunting-flags/terraform-provider-bunting/gen/bunting/v1/buntingv1connect"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/wire"
 )
@@ -40,10 +42,24 @@ func (t *ToldError) Unwrap() error { return t.Said }
 // It is limited by the context alone, because only the caller knows for how long
 // the call may take.
 func PassOn[Q, A any](ctx context.Context, c *Client, from Sender, procedure func(buntingv1connect.FlagAdminServiceClient, context.Context, *connect.Request[Q]) (*connect.Response[A], error), question *Q) (*A, error) {
+	return passedOn(ctx, c, &c.passing, from, procedure, question)
+}
+
+// WhoIs asks who the sender is and what its token may do. It is as PassOn, but that
+// a server which does not answer it is asked the other calls all the same.
+func (c *Client) WhoIs(ctx context.Context, from Sender) (*buntingv1.GetServerResponse, error) {
+	return passedOn(ctx, c, &c.judging, from, buntingv1connect.FlagAdminServiceClient.GetServer, &buntingv1.GetServerRequest{})
+}
+
+// hasty is a call that had less time: that no answer came to it tells nothing of the
+// host, and its caller, who may be anybody, has no others refused by it.
+const hasty = time.Second
+
+func passedOn[Q, A any](ctx context.Context, c *Client, b *breaker, from Sender, procedure func(buntingv1connect.FlagAdminServiceClient, context.Context, *connect.Request[Q]) (*connect.Response[A], error), question *Q) (*A, error) {
 	const op = "pass the call on"
 	e := c.host.breaker.resting()
 	if e == nil {
-		e = c.passing.admit()
+		e = b.admit()
 	}
 	if e != nil {
 		e.Op = op
@@ -55,23 +71,24 @@ func PassOn[Q, A any](ctx context.Context, c *Client, from Sender, procedure fun
 	if from.RequestID != "" {
 		request.Header().Set(wire.RequestIDHeader, from.RequestID)
 	}
+	began := time.Now()
 	answer, err := procedure(c.admin, ctx, request)
 	if err == nil {
-		c.passing.answered()
+		b.answered()
 		return answer.Msg, nil
 	}
 	if told := toldBy(err); told != nil {
-		c.passing.answered()
+		b.answered()
 		return nil, told
 	}
 	err = c.translate(ctx, ctx, op, err)
 	switch e, _ := errors.AsType[*Error](err); {
+	case e != nil && (e.Kind == Canceled || e.Kind == Timeout && ctx.Err() != nil && time.Since(began) < hasty):
+		b.left()
 	case e != nil && (e.Kind == Unavailable || e.Kind == Timeout):
-		c.passing.fell(e)
-	case e != nil && e.Kind == Canceled:
-		c.passing.left()
+		b.fell(e)
 	default:
-		c.passing.answered()
+		b.answered()
 	}
 	return nil, err
 }

@@ -54,6 +54,7 @@ var untold = map[string][]string{
 		"names a host that is not known", "names a host that cannot be looked up", "cannot be reached from this network", " cannot be reached: ", "sent an answer of more than %d MB", "it was cancelled before",
 	},
 	"it takes a server that stops within the moment":           {"the server is stopping. Connect again"},
+	"told by a proxy, in its log alone":                        {"too many questions about tokens are under way"},
 	"it takes several roots, of which one lags behind":         {"has not heard yet of what this program has written"},
 	"looked for in the errors of others":                       {"remote error: tls:", "malformed HTTP", "server closed", "HTTP request to an HTTPS server", "<!doctype html"},
 	"a cause, told in other words":                             {"no answer within the request timeout", "the connection was closed before an answer began"},

@@ -228,17 +228,19 @@ type answer struct {
 	at     flag.Revision // who said it knew this one; zero: the newest
 }
 
-// ask asks the source of truth about something, unless that is under way already.
-// What it finds is kept.
-func (c *credentials) ask(about string, find func(context.Context) (answer, error)) *question {
+// errTooMany says that a question is one too many.
+var errTooMany = errors.New("too many questions about tokens are under way")
+
+// ask asks the source of truth about something, unless that is under way already,
+// or so many questions are. What it finds is kept.
+func (c *credentials) ask(about string, most int, find func(context.Context) (answer, error)) *question {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if same := c.asking[about]; same != nil {
 		return same
 	}
 	q := &question{done: make(chan struct{}), doubt: c.doubts, order: c.kept, at: c.at, ended: map[string]time.Time{}}
-	if c.stopped {
-		q.err = errStopping
+	if q.err = c.unasked(most); q.err != nil {
 		close(q.done)
 		return q
 	}
@@ -255,6 +257,17 @@ func (c *credentials) ask(about string, find func(context.Context) (answer, erro
 		}
 	})
 	return q
+}
+
+// unasked says why nothing more is asked; nil: it is. Called with mu held.
+func (c *credentials) unasked(most int) error {
+	switch {
+	case c.stopped:
+		return errStopping
+	case len(c.asking) >= most:
+		return errTooMany
+	}
+	return nil
 }
 
 // found keeps what a question brought. Called with mu held.

@@ -4,14 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"time"
 
 	"connectrpc.com/connect"
 
-	buntingv1 "github.com/bunting-flags/terraform-provider-bunting/gen/bunting/v1"
-	"github.com/bunting-flags/terraform-provider-bunting/gen/bunting/v1/buntingv1connect"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/client"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/evaluator"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
@@ -25,7 +24,8 @@ const (
 	verdictRenewal  = 5 * time.Minute  // a verdict that is older is asked for again, beside its use
 	verdictPatience = 10 * time.Second // how long a refusal is remembered, and how often a verdict is asked for again in vain
 	verdictContact  = 2 * time.Second  // an upstream that was silent for longer is not waited for where a verdict is known
-	maxQuestions    = 32               // under way at once
+	maxQuestions    = 32               // at the upstream at once, about tokens that are known, and as many about others
+	maxAsking       = 1000             // under way at once, those that wait among them, before one about an unknown token is refused
 )
 
 // verdicts are what the upstream of a proxy said of the tokens that came here
@@ -36,7 +36,8 @@ type verdicts struct {
 
 	upstream *client.Client
 	id       string        // of this server
-	slots    chan struct{} // one for each question that may be under way
+	slots    chan struct{} // one for each question about an unknown token that may be at the upstream
+	known    chan struct{} // the same for known ones, which those that anybody makes up must not keep back
 
 	mu      sync.Mutex
 	refused map[string]refusedToken // by hash
@@ -53,7 +54,7 @@ type refusedToken struct {
 func newVerdicts(upstream *client.Client, id string, following *evaluator.Evaluator) *verdicts {
 	return &verdicts{
 		credentials: newCredentials(following, maxVerdicts), upstream: upstream, id: id,
-		slots: make(chan struct{}, maxQuestions), refused: map[string]refusedToken{},
+		slots: make(chan struct{}, maxQuestions), known: make(chan struct{}, maxQuestions), refused: map[string]refusedToken{},
 	}
 }
 
@@ -61,24 +62,24 @@ func newVerdicts(upstream *client.Client, id string, following *evaluator.Evalua
 // is not known, or may have been revoked without a word coming here.
 func (v *verdicts) verify(ctx context.Context, secret, hash string, now time.Time) (token.Token, error) {
 	if err := v.refusal(hash); err != nil {
-		return token.Token{}, err
+		return token.Token{}, refused(err)
 	}
 	known, doubtful := v.look(hash, now)
 	switch {
 	case known == nil:
-		if err := v.judge(ctx, secret, hash).wait(ctx); err != nil {
-			return token.Token{}, err
+		if err := v.judge(ctx, secret, hash, nil).wait(ctx); err != nil {
+			return token.Token{}, refused(err)
 		}
 	case !known.LivesAt(now) || !doubtful && time.Since(known.asked) < verdictRenewal:
 		return living(known.Token, now)
 	case !doubtful || !v.evaluator.HeardWithin(verdictContact):
 		if tried := known.tried.Load(); now.Unix()-tried >= int64(verdictPatience/time.Second) && known.tried.CompareAndSwap(tried, now.Unix()) {
-			v.judge(ctx, secret, hash)
+			v.judge(ctx, secret, hash, known)
 		}
 		return living(known.Token, now)
 	default:
 		// Where nothing is said it is honoured.
-		if err := v.judge(ctx, secret, hash).wait(ctx); connect.CodeOf(err) == connect.CodeUnauthenticated {
+		if err := v.judge(ctx, secret, hash, known).wait(ctx); connect.CodeOf(err) == connect.CodeUnauthenticated {
 			return token.Token{}, err
 		}
 	}
@@ -86,16 +87,20 @@ func (v *verdicts) verify(ctx context.Context, secret, hash string, now time.Tim
 		known = after
 	}
 	if known == nil {
-		return token.Token{}, unjudged("too many tokens are in use at once")
+		return token.Token{}, refused(errTooMany)
 	}
 	return living(known.Token, now)
 }
 
-// judge asks the upstream about a token.
-func (v *verdicts) judge(ctx context.Context, secret, hash string) *question {
+// judge asks the upstream about a token; known is nil where it is not known.
+func (v *verdicts) judge(ctx context.Context, secret, hash string, known *credential) *question {
+	slots, most := v.slots, maxAsking
+	if known != nil {
+		slots, most = v.known, math.MaxInt
+	}
 	from := client.Sender{Token: secret, RequestID: recordOf(ctx).id, Via: append(slices.Clip(recordOf(ctx).via), v.id)}
-	return v.ask(hash, func(ctx context.Context) (answer, error) {
-		t, at, err := v.question(ctx, from)
+	return v.ask(hash, most, func(ctx context.Context) (answer, error) {
+		t, at, err := v.question(ctx, from, slots)
 		t.Hash = hash
 		return answer{tokens: []token.Token{t}, at: at}, v.heed(t, at, err)
 	})
@@ -110,13 +115,13 @@ func (v *verdicts) heed(t token.Token, at flag.Revision, err error) error {
 	view := v.evaluator.View()
 	switch {
 	case err == nil && view.Known() && at.StoreID != view.Revision.StoreID:
-		err = unjudged("it stands on another store than that whose definitions are served here")
+		err = errors.New("it stands on another store than that whose definitions are served here")
 		if known == nil {
 			v.refuse(t.Hash, refusedToken{err: err, served: view.Revision.StoreID, claims: t})
 		}
 	case connect.CodeOf(err) != connect.CodeUnauthenticated:
 	case known != nil && (v.evaluator.Refused() != nil || !v.evaluator.HeardWithin(verdictContact)):
-		err = unjudged("it does not take the token, but its definitions are not those that are served here")
+		err = errors.New("it does not take the token, but its definitions are not those that are served here")
 	default:
 		v.forget(t.Hash)
 		v.refuse(t.Hash, refusedToken{err: err, served: view.Revision.StoreID})
@@ -135,37 +140,43 @@ func (v *verdicts) claim(hash string, now time.Time) (token.Token, bool) {
 
 // question asks the upstream what a token may do: its handshake says so, and which
 // revision it knows.
-func (v *verdicts) question(ctx context.Context, from client.Sender) (t token.Token, at flag.Revision, err error) {
-	ctx, done := context.WithTimeout(ctx, verdictTimeout)
-	defer done()
+func (v *verdicts) question(ctx context.Context, from client.Sender, slots chan struct{}) (t token.Token, at flag.Revision, err error) {
+	waiting, end := context.WithTimeout(ctx, verdictTimeout)
+	defer end()
 	select {
-	case v.slots <- struct{}{}:
-		defer func() { <-v.slots }()
-	case <-ctx.Done():
-		return t, at, unjudged("too many tokens are asked about at once")
+	case slots <- struct{}{}:
+		defer func() { <-slots }()
+	case <-waiting.Done():
+		return t, at, errTooMany
 	}
-	m, err := client.PassOn(ctx, v.upstream, from, buntingv1connect.FlagAdminServiceClient.GetServer, &buntingv1.GetServerRequest{})
+	ctx, done := context.WithTimeout(ctx, verdictTimeout) // of its own, or the wait would look like the upstream's silence
+	defer done()
+	m, err := v.upstream.WhoIs(ctx, from)
 	if told, is := errors.AsType[*client.ToldError](err); is && told.Said.Code() == connect.CodeUnauthenticated {
 		return t, at, told.Said
 	} else if err != nil {
-		return t, at, unjudged(err.Error())
+		return t, at, errors.New(err.Error()) // what else stands on the way may say 401, too
 	}
 	if view := v.evaluator.View(); view.Known() && m.GetEnvironment() != view.Environment {
-		return t, at, unjudged(fmt.Sprintf("the upstream is now of the environment %q, not of %q", m.GetEnvironment(), view.Environment))
+		return t, at, fmt.Errorf("the upstream is now of the environment %q, not of %q", m.GetEnvironment(), view.Environment)
 	}
 	t = token.Token{ID: m.GetTokenId(), Name: m.GetActor(), Prefix: flag.Key(m.GetPrefix())}
 	for _, scope := range m.GetScopes() {
 		t.Scopes = append(t.Scopes, token.Scope(scope))
 	}
 	if t.ExpiresAt, err = wire.ToTime(m.GetTokenExpiresAt()); err != nil || t.ID == "" {
-		return t, at, unjudged("the upstream does not say which token it is or when it ends. Upgrade it")
+		return t, at, errors.New("the upstream does not say which token it is or when it ends. Upgrade it")
 	}
 	return t, wire.ToRevision(m.GetRevision()), nil
 }
 
-// unjudged is the answer to a caller whose token may be good, for all that is known.
-func unjudged(why string) *connect.Error {
-	return refusal(connect.CodeUnavailable, reasonUpstream, "this proxy has not seen the token before, and its upstream could not be asked about it: "+why, "")
+// refused is the answer to a caller whose token the upstream does not take, or could
+// not be asked about: then it may be good, for all that is known.
+func refused(err error) error {
+	if connect.CodeOf(err) == connect.CodeUnauthenticated {
+		return err
+	}
+	return refusal(connect.CodeUnavailable, reasonUpstream, "this proxy has not seen the token before, and its upstream could not be asked about it: "+err.Error(), "")
 }
 
 // refusal gives why the token was refused a moment ago; nil: it was not.

@@ -16,7 +16,7 @@ func (h *harness) asked(t *testing.T, secret string) error {
 	if !ok {
 		t.Fatalf("%T", h.server.authority)
 	}
-	return v.judge(t.Context(), secret, token.Hash(secret)).wait(t.Context())
+	return v.judge(t.Context(), secret, token.Hash(secret), nil).wait(t.Context())
 }
 
 // An upstream that is refused judges no token of what the proxy serves: those of
