@@ -36,8 +36,9 @@ type knowledge[K comparable, V any] struct {
 	ttl     time.Duration
 	// ask asks the service. keep is how long the service says that its answer may
 	// be kept; negative: it does not say.
-	ask   func(ctx context.Context, key K) (value V, keep time.Duration, err error)
-	weigh func(V) int
+	ask func(ctx context.Context, key K) (value V, keep time.Duration, err error)
+	// weigh says for how many entries something counts, a failure with its zero value.
+	weigh func(K, V) int
 
 	mu       sync.Mutex
 	counts   TierCounts
@@ -49,7 +50,7 @@ type knowledge[K comparable, V any] struct {
 
 func newKnowledge[K comparable, V any](f *fetcher, ttl time.Duration, capacity int, op func(K) string, ask func(context.Context, K) (V, time.Duration, error)) *knowledge[K, V] {
 	return &knowledge[K, V]{
-		fetcher: f, op: op, ttl: ttl, ask: ask, weigh: func(V) int { return 1 },
+		fetcher: f, op: op, ttl: ttl, ask: ask, weigh: func(K, V) int { return 1 },
 		fresh: newLRU[K, *fact[V]](capacity), last: newLRU[K, *fact[V]](capacity), failed: newLRU[K, failure](capacity),
 		underway: map[K]*pursuit[V]{},
 	}
@@ -181,7 +182,7 @@ func (k *knowledge[K, V]) pursue(ctx context.Context, key K, under *pursuit[V]) 
 		under.err = err
 		under.fact, _ = k.last.get(key)
 		if passing := errors.Is(err, errDefect) || errors.Is(err, errEnded); current && !passing {
-			k.failed.put(key, failure{err: err, until: now.Add(k.fetcher.policy.FailureTTL)}, 1)
+			k.failed.put(key, failure{err: err, until: now.Add(k.fetcher.policy.FailureTTL)}, k.weigh(key, value))
 		}
 		return
 	}
@@ -190,7 +191,7 @@ func (k *knowledge[K, V]) pursue(ctx context.Context, key K, under *pursuit[V]) 
 	}
 	f := &fact[V]{value: value, asked: asked, came: now, until: now.Add(k.fetcher.policy.jittered(min(keep, longestTTL)))}
 	under.fact = f
-	weight := k.weigh(value)
+	weight := k.weigh(key, value)
 	if current {
 		k.fresh.put(key, f, weight)
 	}

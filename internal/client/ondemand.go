@@ -58,7 +58,8 @@ func NewOnDemand(c *Client, policy OnDemandPolicy, compiled func(flag.Key) *flag
 			return a, keep, err
 		}),
 	}
-	d.overrides.weigh = func(o entityOverrides) int { return max(1, len(o)) }
+	d.overrides.weigh = func(_ string, o entityOverrides) int { return max(1, len(o)) }
+	d.answers.weigh = func(a enquiry, _ flag.Answer) int { return 1 + (len(a.entity)+len(a.attributes))>>10 }
 	d.polling.Go(d.kills.run)
 	return d, nil
 }
@@ -123,6 +124,9 @@ func (d *OnDemand) Evaluate(ctx context.Context, key flag.Key, caller flag.Conte
 	entity := ""
 	if f.HasLayer() {
 		entity = caller.Entity(f.Layer)
+	}
+	if len(entity) > flag.MaxEntityBytes {
+		entity = "" // nothing can be about it, and it would fill what is kept
 	}
 	if kills.has(key, entity) {
 		return aged(flag.Resolve(&f, true, nil, caller), kills.err != nil), nil
@@ -252,6 +256,9 @@ func (d *OnDemand) FlagState(ctx context.Context, key flag.Key) (s FlagState, st
 // Overrides gives the overrides of an entity, by key; stale tells that the service
 // does not say so now. The error is an *Error: nothing is known.
 func (d *OnDemand) Overrides(ctx context.Context, entity string) (overrides []*flag.Override, stale bool, err error) {
+	if len(entity) > flag.MaxEntityBytes {
+		return nil, false, nil // it can have none
+	}
 	f, err := d.overrides.read(ctx, entity)
 	switch {
 	case err != nil && ctx.Err() != nil:

@@ -22,7 +22,7 @@ type OnDemandPolicy struct {
 	JitterPercent int
 	// FlagEntries is how many flags are kept. OverrideEntries is how many overrides
 	// are, an entity that has none counting as one; and, apart from them, how many
-	// answers that were passed on.
+	// answers that were passed on, each KB of the question counting as one more.
 	FlagEntries, OverrideEntries int
 	// FetchTimeout limits one fetch, with its repetitions: what a caller may have
 	// to wait.

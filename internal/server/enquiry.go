@@ -44,11 +44,25 @@ func (s enquiry) Evaluate(ctx context.Context, request *connect.Request[pbflagsv
 	if err != nil {
 		return nil, err
 	}
-	answer, err := s.onDemand.Evaluate(ctx, key, asker)
+	answer, err := s.answer(ctx, key, asker)
 	if err != nil {
 		return nil, unanswered(err)
 	}
 	return connect.NewResponse(wire.FromAnswer(answer, flag.Revision{})), nil
+}
+
+// answer answers for one flag. A key that no flag can have is asked nobody about:
+// it may be anything, and as long as the request.
+func (s enquiry) answer(ctx context.Context, key flag.Key, asker flag.Context) (flag.Answer, error) {
+	if !isKey(key) {
+		return flag.Answer{Key: key, Source: flag.SourceDefault, ErrorCode: flag.ErrorFlagNotFound}, nil
+	}
+	return s.onDemand.Evaluate(ctx, key, asker)
+}
+
+func isKey(key flag.Key) bool {
+	_, err := flag.ParseKey(string(key))
+	return err == nil
 }
 
 // BulkEvaluate answers for many flags, each as it is known: the service tells of no
@@ -97,7 +111,7 @@ func (s enquiry) evaluateAll(ctx context.Context, keys []flag.Key, asker flag.Co
 	for range min(bulkAtOnce, len(keys)) {
 		all.Go(func() {
 			for i := range next {
-				answers[i], failed[i] = s.onDemand.Evaluate(ctx, keys[i], asker)
+				answers[i], failed[i] = s.answer(ctx, keys[i], asker)
 			}
 		})
 	}
@@ -124,6 +138,9 @@ func (s enquiry) GetFlagState(ctx context.Context, request *connect.Request[pbfl
 	key, err := keyAsked(ctx, request.Msg.GetFlagId())
 	if err != nil {
 		return nil, err
+	}
+	if !isKey(key) {
+		return connect.NewResponse(&pbflagsv1.GetFlagStateResponse{}), nil
 	}
 	known, _, err := s.onDemand.FlagState(ctx, key)
 	switch {

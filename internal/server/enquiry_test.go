@@ -285,6 +285,29 @@ func TestBeforeAPlainServiceWithoutDescriptors(t *testing.T) {
 	}
 }
 
+// A key that no flag can have is asked nobody about, and kept nowhere.
+func TestBeforeAPlainServiceNobodyIsAskedAboutNoKey(t *testing.T) {
+	t.Parallel()
+	p := beforePlain(t, &plainService{tellsKills: true}, nil, nil)
+	c := p.as(t, "")
+	for _, key := range []string{"no key", "/", strings.Repeat("x", flag.MaxKeyBytes+1)} {
+		if answer := evaluated(t, c, flag.Key(key), ""); answer.GetErrorCode() != flag.ErrorFlagNotFound || answer.GetFlagId() != key {
+			t.Error(answer)
+		}
+		bulk, err := c.BulkEvaluate(t.Context(), connect.NewRequest(&pbflagsv1.BulkEvaluateRequest{FlagIds: []string{key, "x"}}))
+		if err != nil || bulk.Msg.GetEvaluations()[0].GetErrorCode() != flag.ErrorFlagNotFound || !bulk.Msg.GetEvaluations()[1].GetValue().GetBoolValue() {
+			t.Error(bulk, err)
+		}
+		state, err := c.GetFlagState(t.Context(), connect.NewRequest(&pbflagsv1.GetFlagStateRequest{FlagId: key}))
+		if err != nil || state.Msg.GetFlag() != nil {
+			t.Error(state, err)
+		}
+	}
+	if n, m := p.before.count("Evaluate"), p.before.count("GetFlagState"); n != 1 || m != 0 {
+		t.Errorf("asked %d and %d times", n, m)
+	}
+}
+
 func evaluatedNew(t *testing.T, c clients) error {
 	t.Helper()
 	_, err := c.Evaluate(t.Context(), connect.NewRequest(&pbflagsv1.EvaluateRequest{FlagId: "new"}))
