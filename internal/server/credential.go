@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math"
 	"net/http"
@@ -33,6 +34,7 @@ type authority interface {
 type credentials struct {
 	evaluator *evaluator.Evaluator // whose commits are followed
 	most      int                  // tokens that are kept
+	log       *slog.Logger
 
 	life       context.Context //nolint:containedctx // The life of all questions, which close ends.
 	end        context.CancelFunc
@@ -76,8 +78,8 @@ const unsure int64 = -1
 
 var errStopping = errors.New("the server is stopping. Connect again")
 
-func newCredentials(following *evaluator.Evaluator, most int) *credentials {
-	c := &credentials{evaluator: following, most: most, byHash: map[string]*credential{}, asking: map[string]*question{}}
+func newCredentials(following *evaluator.Evaluator, most int, log *slog.Logger) *credentials {
+	c := &credentials{evaluator: following, most: most, log: log, byHash: map[string]*credential{}, asking: map[string]*question{}}
 	c.life, c.end = context.WithCancel(context.Background())
 	if following != nil {
 		c.at = following.View().Revision

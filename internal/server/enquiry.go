@@ -46,7 +46,7 @@ func (s enquiry) Evaluate(ctx context.Context, request *connect.Request[pbflagsv
 	}
 	answer, err := s.answer(ctx, key, asker)
 	if err != nil {
-		return nil, unanswered(err)
+		return nil, s.unanswered(ctx, err)
 	}
 	return connect.NewResponse(wire.FromAnswer(answer, flag.Revision{})), nil
 }
@@ -88,7 +88,7 @@ func (s enquiry) BulkEvaluate(ctx context.Context, request *connect.Request[pbfl
 	}
 	answers, err := s.evaluateAll(ctx, keys, asker)
 	if err != nil {
-		return nil, unanswered(err)
+		return nil, s.unanswered(ctx, err)
 	}
 	response := &pbflagsv1.BulkEvaluateResponse{}
 	var size answerSize
@@ -145,7 +145,7 @@ func (s enquiry) GetFlagState(ctx context.Context, request *connect.Request[pbfl
 	known, _, err := s.onDemand.FlagState(ctx, key)
 	switch {
 	case err != nil:
-		return nil, unanswered(err)
+		return nil, s.unanswered(ctx, err)
 	case !known.Exists:
 		return connect.NewResponse(&pbflagsv1.GetFlagStateResponse{}), nil
 	}
@@ -162,7 +162,7 @@ func (s enquiry) GetFlagState(ctx context.Context, request *connect.Request[pbfl
 func (s enquiry) GetKilledFlags(ctx context.Context, _ *connect.Request[pbflagsv1.GetKilledFlagsRequest]) (*connect.Response[pbflagsv1.GetKilledFlagsResponse], error) {
 	keys, _, err := s.onDemand.KilledFlags(ctx)
 	if err != nil {
-		return nil, unanswered(err)
+		return nil, s.unanswered(ctx, err)
 	}
 	m := &pbflagsv1.GetKilledFlagsResponse{}
 	for _, key := range keys {
@@ -183,7 +183,7 @@ func (s enquiry) GetOverrides(ctx context.Context, request *connect.Request[pbfl
 	}
 	overrides, _, err := s.onDemand.Overrides(ctx, entity)
 	if err != nil {
-		return nil, unanswered(err)
+		return nil, s.unanswered(ctx, err)
 	}
 	wanted := sortedOnce(keys)
 	m := &pbflagsv1.GetOverridesResponse{}
@@ -208,21 +208,17 @@ func noRevision(storeID string, minimum int64) error {
 }
 
 // unanswered is the error of a call that the service behind was needed for.
-func unanswered(err error) error {
-	e, ok := errors.AsType[*client.Error](err)
-	if !ok {
-		return connect.NewError(connect.CodeInternal, err)
+func (s *Server) unanswered(ctx context.Context, err error) error {
+	e, _ := errors.AsType[*client.Error](err)
+	switch {
+	case e != nil && e.Kind == client.Canceled:
+		return connect.NewError(connect.CodeCanceled, errors.New("the caller has gone"))
+	case e != nil && e.Kind == client.Invalid:
+		return untold(ctx, s.log, connect.CodeInvalidArgument, "", "the service behind this proxy cannot take the question", err)
+	case e != nil && e.Kind == client.Incompatible:
+		return untold(ctx, s.log, connect.CodeUnimplemented, "", "the service behind this proxy does not know this call", err)
 	}
-	switch e.Kind {
-	case client.Invalid:
-		return connect.NewError(connect.CodeInvalidArgument, err)
-	case client.Incompatible:
-		return connect.NewError(connect.CodeUnimplemented, err)
-	case client.Canceled:
-		return connect.NewError(connect.CodeCanceled, err)
-	default:
-		return refusal(connect.CodeUnavailable, reasonUpstream, "nothing is known of this yet, and the service behind this proxy has to answer. "+err.Error(), "")
-	}
+	return untold(ctx, s.log, connect.CodeUnavailable, reasonUpstream, "nothing is known of this yet, and the service behind this proxy has to answer, but did not. Try again later", err)
 }
 
 // health tells how well the source of truth is reached, whichever it is.

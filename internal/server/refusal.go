@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 
 	"connectrpc.com/connect"
@@ -71,6 +72,14 @@ var errNothingKnown = errors.New("nothing is known of the definitions yet: since
 
 func invalid(format string, args ...any) error {
 	return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf(format, args...))
+}
+
+// untold logs why a caller gets no answer. The caller, who may be anybody, gets
+// what, and by which id to find it: what went wrong tells where our sources are.
+func untold(ctx context.Context, log *slog.Logger, code connect.Code, reason, what string, err error) *connect.Error {
+	id := recordOf(ctx).id
+	log.WarnContext(ctx, "a caller is not answered", "told", what, "error", err.Error(), "request_id", id)
+	return refusal(code, reason, fmt.Sprintf("%s. The server's log says why, under the request id %s", what, id), "")
 }
 
 // answerError gives the error of a call for whatever went wrong inside. What the

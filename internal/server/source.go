@@ -17,7 +17,7 @@ func (s *Server) stand(ctx context.Context, knownTokens []token.Token) (pbflagsv
 	switch {
 	case s.root != nil && s.store != nil && s.follower == nil && s.onDemand == nil:
 		s.evaluator = s.root.Evaluator
-		stored := newStoredTokens(s.store, s.evaluator)
+		stored := newStoredTokens(s.store, s.evaluator, s.log)
 		if err := stored.begin(ctx, knownTokens); err != nil {
 			return nil, nil, fmt.Errorf("read the tokens: %w", err)
 		}
@@ -25,7 +25,7 @@ func (s *Server) stand(ctx context.Context, knownTokens []token.Token) (pbflagsv
 		return evaluation{s}, admin{s}, nil
 	case s.follower != nil && s.upstream != nil && s.root == nil && s.onDemand == nil:
 		s.evaluator = s.follower.Evaluator
-		verdicts := newVerdicts(s.upstream, s.id, s.evaluator)
+		verdicts := newVerdicts(s.upstream, s.id, s.evaluator, s.log)
 		for _, t := range knownTokens {
 			verdicts.recall(t)
 		}

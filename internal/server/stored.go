@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"sync"
 	"time"
@@ -36,8 +37,8 @@ type storedTokens struct {
 	made    int64                  // credentials.made at that time
 }
 
-func newStoredTokens(from store.Store, following *evaluator.Evaluator) *storedTokens {
-	return &storedTokens{credentials: newCredentials(following, math.MaxInt), store: from}
+func newStoredTokens(from store.Store, following *evaluator.Evaluator, log *slog.Logger) *storedTokens {
+	return &storedTokens{credentials: newCredentials(following, math.MaxInt, log), store: from}
 }
 
 // begin reads the store's tokens. Those that are known from before count where the
@@ -126,7 +127,7 @@ func (s *storedTokens) verify(ctx context.Context, _, hash string, now time.Time
 		return living(known.Token, now)
 	}
 	if err := s.read().wait(ctx); err != nil && !errors.Is(err, errOtherStore) {
-		return token.Token{}, refusal(connect.CodeUnavailable, reasonNotReady, fmt.Sprintf("the token is not known here yet, and the store, which may know it, does not answer (%v). Try again later", err), "")
+		return token.Token{}, untold(ctx, s.log, connect.CodeUnavailable, reasonNotReady, "the token is not known here yet, and the store, which may know it, does not answer. Try again later", err)
 	}
 	if known, _ = s.look(hash, now); known == nil {
 		return token.Token{}, unauthenticated(reasonTokenUnknown, "this server does not know the token. It may be of another server, or cut off when it was copied")

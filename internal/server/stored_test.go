@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -45,7 +46,7 @@ func TestTokensReadWhileTheStoreBecomesAnotherOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	between := &flippingStore{Store: right, wrong: memory(t, token.Token{Name: "wrong", Scopes: []token.Scope{token.Admin}})}
-	s := newStoredTokens(between, root.Evaluator)
+	s := newStoredTokens(between, root.Evaluator, slog.New(slog.DiscardHandler))
 	defer s.close()
 	if all, err := s.tokensOf(t.Context()); len(all) != 0 || !store.IsUnreachable(err) {
 		t.Errorf("got %v, %v", all, err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"slices"
 	"sync"
@@ -51,9 +52,9 @@ type refusedToken struct {
 	claims token.Token // of a store that is not served; zero: the upstream does not take it
 }
 
-func newVerdicts(upstream *client.Client, id string, following *evaluator.Evaluator) *verdicts {
+func newVerdicts(upstream *client.Client, id string, following *evaluator.Evaluator, log *slog.Logger) *verdicts {
 	return &verdicts{
-		credentials: newCredentials(following, maxVerdicts), upstream: upstream, id: id,
+		credentials: newCredentials(following, maxVerdicts, log), upstream: upstream, id: id,
 		slots: make(chan struct{}, maxQuestions), known: make(chan struct{}, maxQuestions), refused: map[string]refusedToken{},
 	}
 }
@@ -62,13 +63,13 @@ func newVerdicts(upstream *client.Client, id string, following *evaluator.Evalua
 // is not known, or may have been revoked without a word coming here.
 func (v *verdicts) verify(ctx context.Context, secret, hash string, now time.Time) (token.Token, error) {
 	if err := v.refusal(hash); err != nil {
-		return token.Token{}, refused(err)
+		return token.Token{}, v.unjudged(ctx, err)
 	}
 	known, doubtful := v.look(hash, now)
 	switch {
 	case known == nil:
 		if err := v.judge(ctx, secret, hash, nil).wait(ctx); err != nil {
-			return token.Token{}, refused(err)
+			return token.Token{}, v.unjudged(ctx, err)
 		}
 	case !known.LivesAt(now) || !doubtful && time.Since(known.asked) < verdictRenewal:
 		return living(known.Token, now)
@@ -87,7 +88,7 @@ func (v *verdicts) verify(ctx context.Context, secret, hash string, now time.Tim
 		known = after
 	}
 	if known == nil {
-		return token.Token{}, refused(errTooMany)
+		return token.Token{}, v.unjudged(ctx, errTooMany)
 	}
 	return living(known.Token, now)
 }
@@ -170,13 +171,13 @@ func (v *verdicts) question(ctx context.Context, from client.Sender, slots chan 
 	return t, wire.ToRevision(m.GetRevision()), nil
 }
 
-// refused is the answer to a caller whose token the upstream does not take, or could
+// unjudged is the answer to a caller whose token the upstream does not take, or could
 // not be asked about: then it may be good, for all that is known.
-func refused(err error) error {
+func (v *verdicts) unjudged(ctx context.Context, err error) error {
 	if connect.CodeOf(err) == connect.CodeUnauthenticated {
 		return err
 	}
-	return refusal(connect.CodeUnavailable, reasonUpstream, "this proxy has not seen the token before, and its upstream could not be asked about it: "+err.Error(), "")
+	return untold(ctx, v.log, connect.CodeUnavailable, reasonUpstream, "this proxy has not seen the token before, and its upstream could not be asked about it. Try again later", err)
 }
 
 // refusal gives why the token was refused a moment ago; nil: it was not.
