@@ -82,6 +82,9 @@ func (d *OnDemand) FlushAll() {
 // WaitAll returns when no fetch is under way, but for polls of the kill set.
 func (d *OnDemand) WaitAll() { d.fetcher.wait() }
 
+// Contact tells how well the service is reached: Health without CachedFlags.
+func (d *OnDemand) Contact() Health { return d.fetcher.contact.health() }
+
 // Health tells how well the service is reached. It goes through everything that
 // is known.
 func (d *OnDemand) Health() Health {
@@ -96,7 +99,7 @@ func (d *OnDemand) Health() Health {
 			known[a.key] = true
 		}
 	})
-	h := d.fetcher.contact.health()
+	h := d.Contact()
 	h.CachedFlags = len(known)
 	return h
 }

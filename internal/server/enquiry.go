@@ -226,7 +226,10 @@ func (s *Server) health() evaluator.Health {
 	if s.onDemand == nil {
 		return s.evaluator.Health()
 	}
-	h := s.onDemand.Health()
+	return healthOf(s.onDemand.Health())
+}
+
+func healthOf(h client.Health) evaluator.Health {
 	return evaluator.Health{Status: h.Status, Silence: time.Duration(h.SecondsSinceContact) * time.Second, Flags: h.CachedFlags, Failures: h.Failures, Stale: h.Failures > 0 || h.SecondsSinceContact < 0}
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/bunting-flags/terraform-provider-bunting/gen/bunting/v1/buntingv1connect"
 	"github.com/bunting-flags/terraform-provider-bunting/gen/pbflags/v1/pbflagsv1connect"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/evaluator"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/token"
 )
 
@@ -75,8 +76,12 @@ func (s *Server) readiness() (status int, text string) {
 	if s.root == nil {
 		source = "upstream"
 	}
-	health, known, compiled := s.health(), true, s.compiled != nil && len(s.compiled.Keys()) > 0
-	if s.evaluator != nil {
+	known, compiled := true, s.compiled != nil && len(s.compiled.Keys()) > 0
+	var health evaluator.Health
+	if s.onDemand != nil {
+		health = healthOf(s.onDemand.Contact()) // and not what is cached: that takes long, and anybody may ask
+	} else {
+		health = s.evaluator.Health()
 		view := s.evaluator.View()
 		known = view.Known()
 		for range view.Keys("") {
