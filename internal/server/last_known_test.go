@@ -307,6 +307,9 @@ func refusing(t *testing.T, found store.Store, name string) (upstream, proxy *ha
 func TestAProxyConfirmsAStoreAtItsUpstream(t *testing.T) {
 	t.Parallel()
 	upstream, proxy := refusing(t, memory(t, token.Token{Name: "new-admin", Scopes: []token.Scope{token.Admin}}), "new-admin")
+	if err := proxy.server.AddToken(t.Context(), token.Token{Name: "x"}); err == nil || !strings.Contains(err.Error(), "has no store") {
+		t.Errorf("a proxy keeps a token: %v", err)
+	}
 	report, err := proxy.resync(t, "new-admin", "")
 	if err != nil || report.GetReason() == "" || report.GetServed().GetStoreId() != "former" || report.GetFound() == nil || len(report.GetLostHolds()) != 1 {
 		t.Fatalf("told is %v, %v", report, err)

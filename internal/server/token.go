@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 
 	"connectrpc.com/connect"
 
@@ -33,8 +34,11 @@ func (s admin) CreateToken(ctx context.Context, request *connect.Request[bunting
 }
 
 // AddToken keeps a token, made by its CreatedBy, and takes it from then on. A
-// store that is refused takes none. The error is the store's.
+// store that is refused takes none, and a proxy has none. Other errors are the store's.
 func (s *Server) AddToken(ctx context.Context, t token.Token) error {
+	if s.store == nil {
+		return errors.New("keep a token: this server is a proxy, which has no store. Make the token at its upstream")
+	}
 	if refusal := s.evaluator.Refused(); refusal != nil {
 		return refusal
 	}
