@@ -54,7 +54,7 @@ func (f *auditFollower) run(ctx context.Context, limit int) error {
 			return f.reach(ctx, e.Revision)
 		})
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // Being told to stop is no failure.
 		}
 		if err := f.overcome(ctx, err); err != nil {
 			return err
