@@ -34,11 +34,14 @@ func newFlagsCommand(a *app) *cobra.Command {
 			}
 		}
 		return r.ask(a, func(server *client.Client) error {
-			snapshot, err := server.Snapshot(c.Context(), prefix)
+			snapshot, stale, err := server.SnapshotEvenStale(c.Context(), prefix)
 			if err != nil {
 				return err
 			}
-			list := listFlags(snapshot, prefix, time.Now(), func(l listed) bool {
+			if stale {
+				fmt.Fprintln(a.stderr, "bunting: the list is STALE: the server cannot reach its own source of truth, and tells what it last knew")
+			}
+			list := listFlags(snapshot, stale, prefix, time.Now(), func(l listed) bool {
 				return killed && l.Killed || !killed && (archived || !l.Flag.Archived())
 			})
 			switch {
@@ -63,12 +66,13 @@ type listed struct {
 	Serves    flag.Value   `json:"serves"`    // to everybody without an override
 	Overrides int          `json:"overrides"` // how many entities have one
 	Holds     []*flag.Hold `json:"holds"`     // that stand
+	Stale     bool         `json:"stale"`     // the server tells what it last knew
 }
 
-func listFlags(s *flag.Snapshot, prefix flag.Key, now time.Time, wanted func(listed) bool) []listed {
+func listFlags(s *flag.Snapshot, stale bool, prefix flag.Key, now time.Time, wanted func(listed) bool) []listed {
 	list := []listed{}
 	for f := range s.Flags(prefix) {
-		l := listed{Flag: f, Serves: f.Serves(), Holds: standing(slices.Collect(s.HoldsOf(f.Key)), now)}
+		l := listed{Flag: f, Stale: stale, Serves: f.Serves(), Holds: standing(slices.Collect(s.HoldsOf(f.Key)), now)}
 		if l.Killed = len(l.Holds) > 0; l.Killed {
 			l.Serves = f.Default
 		}

@@ -19,15 +19,22 @@ import (
 // is whole, proven by count and checksum, not older than our own last write, and
 // not stale, or an error: what it lacks under the prefix does not exist. The environment is set where a handshake has told it.
 func (c *Client) Snapshot(ctx context.Context, prefix flag.Key) (*flag.Snapshot, error) {
-	op := readingSnapshot(prefix)
-	s, err := c.definitions(ctx, op, snapshotReader{prefix: prefix, minimum: c.lastWritten()})
-	if err == nil && s.stale {
-		err = c.stale(op)
+	s, stale, err := c.SnapshotEvenStale(ctx, prefix)
+	if stale {
+		return nil, c.stale(readingSnapshot(prefix))
 	}
+	return s, err
+}
+
+// SnapshotEvenStale reads as Snapshot does, from a stale server too, and tells
+// whether it is one: then what is lacking may exist by now. It is for people who
+// look, not for programs that decide.
+func (c *Client) SnapshotEvenStale(ctx context.Context, prefix flag.Key) (*flag.Snapshot, bool, error) {
+	s, err := c.definitions(ctx, readingSnapshot(prefix), snapshotReader{prefix: prefix, minimum: c.lastWritten()})
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	return flag.NewSnapshot(c.environment(), s.revision).With(s.revision, slices.Values(s.edits)), nil
+	return flag.NewSnapshot(c.environment(), s.revision).With(s.revision, slices.Values(s.edits)), s.stale, nil
 }
 
 // Difference is what leads from a known revision to the present one.
