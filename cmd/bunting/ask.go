@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/url"
 	"time"
 
@@ -22,11 +23,19 @@ func (r *remote) ask(a *app, work func(c *client.Client) error) error {
 	if err != nil {
 		return err
 	}
-	c, err := client.New(client.Options{Endpoint: endpoint, Token: token, UserAgent: "bunting/" + version})
+	waits := &patience{}
+	c, err := client.New(client.Options{
+		Endpoint: endpoint, Token: token, UserAgent: "bunting/" + version,
+		Around: func(road http.RoundTripper) http.RoundTripper { waits.road = road; return waits },
+	})
 	if err != nil {
 		return &exit{exitUsage, err}
 	}
 	defer c.Close()
+	waits.tell = func() {
+		fmt.Fprintf(a.stderr, "bunting: %s has not answered for %s; still trying …\n", c.Endpoint(), patienceTime)
+	}
+	defer waits.end()
 	return told(work(c), r.endpointPlace(a), token == "")
 }
 
