@@ -125,6 +125,15 @@ func noFlag(key flag.Key, c *client.Client) error {
 	return &exit{exitNotFound, fmt.Errorf("there is no flag %q on %s. See the flags with: bunting flags", key, c.Endpoint())}
 }
 
+// notStored is the error of a flag that the server's store does not have. It may
+// have an answer all the same: the one that programs have compiled in.
+func notStored(ctx context.Context, key flag.Key, c *client.Client) error {
+	if e, err := c.Evaluate(ctx, client.Question{Key: key}); err == nil && e.ErrorCode == "" {
+		return &exit{exitNotFound, fmt.Errorf("the flag %q is only compiled in at %s: everybody gets its compiled default, and there is nothing yet that could be killed. Run \"bunting sync\" first, then kill it", key, c.Endpoint())}
+	}
+	return noFlag(key, c)
+}
+
 // keyArgument reads a flag's key from the command line.
 func keyArgument(text string) (flag.Key, error) {
 	key, err := flag.ParseKey(text)

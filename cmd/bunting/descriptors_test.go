@@ -55,6 +55,11 @@ func TestServeCompiledFlags(t *testing.T) {
 	if err != nil || len(all) != 1 || all[0].Key != "m/1" {
 		t.Errorf("%+v, %v", all, err)
 	}
+	for _, command := range [][]string{{"kill", "m/1", "--reason", "it burns"}, {"release", "m/1"}} {
+		if code, _, stderr := s.operator().run(command...); code != exitNotFound || !strings.Contains(stderr, "only compiled in") || !strings.Contains(stderr, `"bunting sync" first`) {
+			t.Errorf("%v: exit %d, %s", command, code, stderr)
+		}
+	}
 	if _, err := c.Write(t.Context(), flag.Put(&flag.Flag{Key: "m/1", Type: flag.Bool, Default: flag.BoolValue(false), State: flag.Default})); err != nil {
 		t.Fatal(err)
 	}

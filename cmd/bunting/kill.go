@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -89,7 +90,7 @@ func kill(command *cobra.Command, a *app, r *remote, c *client.Client, hold *fla
 	}
 	placed, err := c.Write(ctx, flag.Put(hold))
 	if err != nil {
-		return notKilled(c, hold.FlagKey, err)
+		return notKilled(ctx, c, hold.FlagKey, err)
 	}
 	if h, ok := placed.Object.(*flag.Hold); ok {
 		hold = h
@@ -116,12 +117,12 @@ func kill(command *cobra.Command, a *app, r *remote, c *client.Client, hold *fla
 }
 
 // notKilled says why a flag was not killed, or that nobody knows.
-func notKilled(c *client.Client, key flag.Key, err error) error {
+func notKilled(ctx context.Context, c *client.Client, key flag.Key, err error) error {
 	p, refused := errors.AsType[*flag.Problem](err)
 	e, failed := errors.AsType[*client.Error](err)
 	switch {
 	case refused && p.Kind == flag.ProblemNotFound:
-		return noFlag(key, c)
+		return notStored(ctx, key, c)
 	case refused:
 		return fmt.Errorf("cannot kill %q: %w", key, err)
 	case failed && e.Kind != client.Denied && e.Kind != client.Unauthenticated && e.Kind != client.Config:

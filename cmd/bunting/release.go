@@ -75,7 +75,7 @@ func (x release) run(command *cobra.Command, holder string, all bool) error {
 		return err
 	}
 	if f == nil {
-		return noFlag(x.key, x.c)
+		return notStored(ctx, x.key, x.c)
 	}
 	var chosen []flag.Change
 	for _, h := range holds {
