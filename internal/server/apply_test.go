@@ -2,6 +2,8 @@ package server
 
 import (
 	"errors"
+	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	buntingv1 "github.com/bunting-flags/terraform-provider-bunting/gen/bunting/v1"
+	"github.com/bunting-flags/terraform-provider-bunting/gen/bunting/v1/buntingv1connect"
 	pbflagsv1 "github.com/bunting-flags/terraform-provider-bunting/gen/pbflags/v1"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/store"
@@ -136,8 +139,18 @@ func TestAStoreThatFails(t *testing.T) {
 	if connect.CodeOf(err) != connect.CodeInternal || !strings.Contains(err.Error(), "under the request id") || strings.Contains(err.Error(), "/var/lib") {
 		t.Errorf("a reader is told: %v", err)
 	}
-	if !strings.Contains(h.log.String(), "the disk at /var/lib is full") {
-		t.Error("the log does not say why")
+	if !strings.Contains(h.log.String(), `"code":"internal","error":"apply changes: the disk at /var/lib is full"`) {
+		t.Errorf("the line of the request does not say why:\n%s", h.log)
+	}
+	h.store.set(func(string) error {
+		return fmt.Errorf("%w: connection refused by a server that repeats %s%s", store.ErrUnreachable, h.admin, strings.Repeat("x", 2*maxCauseBytes))
+	})
+	response, text := raw(t, http.MethodPost, h.endpoint+buntingv1connect.FlagAdminServiceListTokensProcedure, "{}", "Authorization", "Bearer "+h.admin)
+	if response.StatusCode != http.StatusServiceUnavailable || !strings.Contains(text, `"unavailable"`) || !strings.Contains(text, "the server's store does not answer: the database cannot be reached: connection refused") {
+		t.Errorf("a store that cannot be reached: %d %.300s", response.StatusCode, text)
+	}
+	if log := h.log.String(); strings.Contains(log, h.admin) || !strings.Contains(log, `"code":"unavailable","error":"list the tokens: the database cannot be reached`) || strings.Contains(log, strings.Repeat("x", maxCauseBytes)) {
+		t.Errorf("the log says:\n%s", log)
 	}
 	// What is in memory is answered all the same.
 	if _, err := c.Evaluate(t.Context(), connect.NewRequest(&pbflagsv1.EvaluateRequest{FlagId: "pay"})); err != nil {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,10 +20,11 @@ import (
 // The header by which a request is found in the log, ours and the caller's.
 const requestIDHeader = wire.RequestIDHeader
 
-// Bounds of what callers may write into the log.
+// Bounds of what callers, and failures, may write into the log.
 const (
 	maxRequestIDBytes = 64
 	maxPathBytes      = 128
+	maxCauseBytes     = 1000
 )
 
 // record is what the log says of a request: never a token, an entity or a query.
@@ -30,6 +32,7 @@ type record struct {
 	id    string
 	actor string   // "" for none that was authenticated
 	code  string   // of the call, "" when it was answered or none
+	cause string   // of a failure that is the server's, not the caller's; "": it is none
 	via   []string // ids of the servers that passed the call on
 
 	tooLarge bool // the refusal is answered with the status for that
@@ -59,7 +62,7 @@ func (s *Server) recorded(w http.ResponseWriter, r *http.Request, handle http.Ha
 		begun := answer.status != 0
 		if caught != nil && caught != http.ErrAbortHandler { //nolint:errorlint // a panic's value is compared as net/http does
 			s.log.Error("a handler panicked", "panic", caught, "stack", string(debug.Stack()), "request_id", rec.id)
-			rec.code = connect.CodeInternal.String()
+			rec.failed(errPanicked, connect.CodeInternal)
 			if !begun {
 				s.refuse(answer, r, connect.NewError(connect.CodeInternal, errPanicked))
 			}
@@ -127,6 +130,9 @@ func (s *Server) writeLine(r *http.Request, rec *record, status int, took time.D
 	}
 	if rec.code != "" {
 		attributes = append(attributes, slog.String("code", rec.code))
+	}
+	if rec.cause != "" {
+		attributes = append(attributes, slog.String("error", rec.shownCause(r.Header)))
 	}
 	s.log.LogAttrs(r.Context(), level, "request", attributes...)
 }
@@ -204,6 +210,38 @@ func (codes) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.Str
 
 func note(ctx context.Context, err error) {
 	if err != nil {
-		recordOf(ctx).code = connect.CodeOf(err).String()
+		recordOf(ctx).failed(err, connect.CodeOf(err))
 	}
+}
+
+// ours are the codes of failures that are the server's. What callers do wrong is
+// told to them alone: it repeats what they sent.
+var ours = []connect.Code{connect.CodeInternal, connect.CodeUnknown, connect.CodeUnavailable, connect.CodeDeadlineExceeded, connect.CodeDataLoss}
+
+// failed notes how a call failed, and why, unless a nearer reason is noted already.
+func (r *record) failed(why error, code connect.Code) {
+	r.code = code.String()
+	if r.cause != "" || !slices.Contains(ours, code) {
+		return
+	}
+	r.cause = why.Error()
+	if e, ok := errors.AsType[*connect.Error](why); ok {
+		r.cause = e.Message()
+	}
+}
+
+// shownCause gives the cause as the log may show it: bounded, and without the
+// caller's token, should anybody have repeated it.
+func (r *record) shownCause(header http.Header) string {
+	text := r.cause
+	for _, given := range header.Values("Authorization") {
+		_, secret, _ := strings.Cut(given, " ")
+		if secret = strings.TrimSpace(secret); secret != "" {
+			text = strings.ReplaceAll(text, secret, "(token)")
+		}
+	}
+	if len(text) > maxCauseBytes {
+		text = text[:maxCauseBytes] + "…"
+	}
+	return strings.ToValidUTF8(text, "")
 }

@@ -97,6 +97,7 @@ func (s *Server) answerError(ctx context.Context, doing string, err error) error
 	case errors.Is(err, store.ErrRequestReused):
 		return withDetail(connect.NewError(connect.CodeInvalidArgument, err), &buntingv1.ErrorDetail{Reason: reasonRequestIDReused})
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		recordOf(ctx).cause = doing + ": " + err.Error()
 		return connect.NewError(connect.CodeDeadlineExceeded, fmt.Errorf("%s: the time for the call is up", doing))
 	case ctx.Err() != nil:
 		return connect.NewError(connect.CodeCanceled, fmt.Errorf("%s: the caller has gone", doing))
@@ -108,11 +109,15 @@ func (s *Server) answerError(ctx context.Context, doing string, err error) error
 		return problemError(&flag.Problem{Kind: flag.ProblemConflict, Message: fmt.Sprintf("The store became another one (%s), which is refused until an admin has confirmed it: nothing is written to it. \"bunting resync\" tells why.", refused.Found.StoreID)})
 	}
 	record := recordOf(ctx)
-	s.log.ErrorContext(ctx, "the store failed", "doing", doing, "error", err.Error(), "request_id", record.id)
-	if c := callerOf(ctx); c.Has(token.Write) || c.Has(token.Kill) {
-		return connect.NewError(connect.CodeInternal, fmt.Errorf("the server's store failed: %w", err))
+	record.cause = doing + ": " + err.Error()
+	code, what := connect.CodeInternal, "the server's store failed"
+	if store.IsUnreachable(err) { // which may pass: the call is worth to be repeated
+		code, what = connect.CodeUnavailable, "the server's store does not answer"
 	}
-	return connect.NewError(connect.CodeInternal, fmt.Errorf("%s: the server's store failed. Its log says why, under the request id %s", doing, record.id))
+	if c := callerOf(ctx); c.Has(token.Write) || c.Has(token.Kill) {
+		return connect.NewError(code, fmt.Errorf("%s: %w", what, err))
+	}
+	return connect.NewError(code, fmt.Errorf("%s: %s. Its log says why, under the request id %s", doing, what, record.id))
 }
 
 // problemError gives the error of a call that is refused for a problem.
@@ -137,6 +142,6 @@ func problemError(p *flag.Problem) error {
 // refuse answers a request that does not come as far as its procedure, in the
 // caller's protocol.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	recordOf(r.Context()).code = connect.CodeOf(err).String()
+	note(r.Context(), err)
 	_ = s.errors.Write(w, r, err) // the caller may have gone
 }
