@@ -21,8 +21,12 @@ type compiledIn struct {
 // openDescriptors reads the file, if one is named. One that cannot be read, or
 // breaks a rule, stops the start.
 func openDescriptors(settings *configuration.Settings, log *slog.Logger) (c compiledIn, err error) {
-	if settings.Descriptors != "" {
-		c.watcher, err = descriptor.Watch(descriptor.WatchOptions{Path: settings.Descriptors, Poll: settings.DescriptorPoll, Log: log})
+	if settings.Descriptors == "" {
+		return c, nil
+	}
+	c.watcher, err = descriptor.Watch(descriptor.WatchOptions{Path: settings.Descriptors, Poll: settings.DescriptorPoll, Log: log})
+	if err == nil {
+		log.Info("the descriptors are read", "file", settings.Descriptors, "flags", c.watcher.Present().Len())
 	}
 	return c, err
 }

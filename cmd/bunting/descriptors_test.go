@@ -76,7 +76,7 @@ func TestServeCompiledFlags(t *testing.T) {
 	if got := is("m/2"); got != "7 DEFAULT" {
 		t.Errorf("m/2 is %s", got)
 	}
-	if code := s.stop(); code != exitOK || !strings.Contains(s.log.String(), "m/2") {
+	if code := s.stop(); code != exitOK || !strings.Contains(s.log.String(), "m/2") || !strings.Contains(s.log.String(), `"msg":"the descriptors are read","file":"`+file+`","flags":1`) {
 		t.Errorf("it ended with %d:\n%s", code, &s.log)
 	}
 }

@@ -155,7 +155,7 @@ func regular(path string) os.FileInfo {
 }
 
 // look reads the file and takes up what it holds, if that is new and good. What
-// is bad is told once, and to whoever asked.
+// is bad is told once, and to whoever asked, who also hears that nothing is new.
 func (w *Watcher) look(asked bool) {
 	w.seen = regular(w.path)
 	content, err := w.read()
@@ -170,9 +170,12 @@ func (w *Watcher) look(asked bool) {
 	case found == w.refused && !asked:
 		return
 	case found == present.Hash():
-		if w.refused != "" {
+		switch {
+		case w.refused != "":
 			w.refused = ""
 			w.log.Info("the file of the descriptors is again what is in force", "file", w.path)
+		case asked:
+			w.log.Info("the descriptors are unchanged", "file", w.path, "flags", present.Len())
 		}
 		return
 	}

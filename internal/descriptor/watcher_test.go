@@ -168,10 +168,11 @@ level=INFO msg="flags are added to the descriptors" flags="[m/3 (M.f3)]" more=0
 
 		write(t, path, flags(t, many...))
 		r.Reload()
-		r.Reload()
 		r.says(t, `level=INFO msg="the descriptors have changed" file=flags.binpb flags=24 added=21 removed=0 changed=3
 level=INFO msg="flags are added to the descriptors" flags="[m/10 (M.f10) m/11 (M.f11) m/12 (M.f12) m/13 (M.f13) m/14 (M.f14) m/15 (M.f15) m/16 (M.f16) m/17 (M.f17) m/18 (M.f18) m/19 (M.f19) m/20 (M.f20) m/21 (M.f21) m/22 (M.f22) m/23 (M.f23) m/24 (M.f24) m/4 (M.f4) m/5 (M.f5) m/6 (M.f6) m/7 (M.f7) m/8 (M.f8)]" more=1
 `)
+		r.Reload()
+		r.says(t, "level=INFO msg=\"the descriptors are unchanged\" file=flags.binpb flags=24\n")
 		write(t, path, first)
 		r.Reload()
 		synctest.Wait()
