@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,13 +14,14 @@ import (
 	"github.com/bunting-flags/terraform-provider-bunting/internal/client"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/configuration"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/evaluator"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/server"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/store"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/telemetry"
 )
 
 func newServeCommand(a *app) *cobra.Command {
-	var file string
+	var file configFlag
 	var printConfig bool
 	c := &cobra.Command{
 		Use:   "serve",
@@ -37,7 +39,7 @@ It logs JSON lines on stderr. SIGTERM and SIGINT end it once the requests under
 way are answered; a second signal ends it at once.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			settings, err := a.settings(c, file)
+			settings, err := a.settings(c, file.path)
 			switch {
 			case err != nil:
 				return err
@@ -48,7 +50,7 @@ way are answered; a second signal ends it at once.`,
 		},
 	}
 	groups := addSettings(c)
-	c.Flags().StringVar(&file, configuration.FileFlag, "", "YAML file with settings")
+	c.Flags().Var(&file, configuration.FileFlag, "YAML file with settings")
 	c.Flags().BoolVar(&printConfig, "print-config", false, "print the settings in force and where each comes from, and end")
 	c.SetFlagErrorFunc(suggestSetting)
 	showGroups(c, groups)
@@ -91,7 +93,7 @@ func (a *app) serve(ctx context.Context, settings *configuration.Settings) (err 
 	}
 	stands, err := open(ctx, settings, descriptors.flags(), tells, at, log)
 	if err != nil {
-		return err
+		return a.withoutToken(settings, err)
 	}
 	defer func() { err = errors.Join(err, stands.close()) }()
 
@@ -125,6 +127,16 @@ func (a *app) serve(ctx context.Context, settings *configuration.Settings) (err 
 	}
 	log.Info("bunting has stopped")
 	return nil
+}
+
+// withoutToken puts why a proxy does not start into words where it has no token
+// for its upstream, which takes it for anybody (anonymous: evaluate).
+func (a *app) withoutToken(settings *configuration.Settings, err error) error {
+	p, refused := errors.AsType[*flag.Problem](err)
+	if settings.Mode() != configuration.Proxy || settings.UpstreamTokenFile != "" || strings.TrimSpace(a.env("BUNTING_TOKEN")) != "" || !refused || p.Kind != flag.ProblemDenied {
+		return err
+	}
+	return fmt.Errorf("the upstream %s lets callers without a token evaluate only, a proxy needs a token of the scope read, and none is set. Name a file with one in upstream_token_file, or set BUNTING_TOKEN", settings.Upstream)
 }
 
 // opened is a server and what it stands on.

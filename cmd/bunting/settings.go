@@ -32,6 +32,28 @@ func (f *settingFlag) Set(text string) error {
 // Type names the kind of setting in the help.
 func (f *settingFlag) Type() string { return f.Kind }
 
+// configFlag is the flag that names the file. An empty name is the slip of a
+// script, whose settings would be gone without a word; a second one likewise.
+type configFlag struct{ path string }
+
+// String gives the file's name.
+func (f *configFlag) String() string { return f.path }
+
+// Set notes the file's name, once.
+func (f *configFlag) Set(path string) error {
+	switch {
+	case path == "":
+		return errors.New("it names no file. Name one, or leave the flag out")
+	case f.path != "":
+		return fmt.Errorf("%q is named before. All settings stand in one file", f.path)
+	}
+	f.path = path
+	return nil
+}
+
+// Type names what is wanted, for the help.
+func (f *configFlag) Type() string { return "path" }
+
 // group is the flags of a heading of the help.
 type group struct {
 	title string

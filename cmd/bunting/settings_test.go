@@ -87,19 +87,21 @@ func TestABadConfigurationStartsNothing(t *testing.T) {
 	folder := t.TempDir()
 	file := filepath.Join(folder, "bunting.yaml")
 	write(t, file, "listen: 127.0.0.1:0\nlogg_level: debug\ncache:\n  jitter_percent: 101\n")
-	args := []string{"serve", "--config", file, "--token-file", filepath.Join(folder, "token"), "--ready-file", filepath.Join(folder, "ready"), "--database", "sqlite:" + filepath.Join(folder, "x.db")}
+	args := []string{"serve", "--token-file", filepath.Join(folder, "token"), "--ready-file", filepath.Join(folder, "ready"), "--database", "sqlite:" + filepath.Join(folder, "x.db")}
 	for name, row := range map[string]struct {
 		environment, flags []string
 		want               []string
 	}{
-		"every mistake": {[]string{"BUNTING_SERVE_ANONYMOUS=all"}, []string{"--stale-after", "soon"}, []string{
+		"every mistake": {[]string{"BUNTING_SERVE_ANONYMOUS=all"}, []string{"--config", file, "--stale-after", "soon"}, []string{
 			"bunting: the configuration has 4 mistakes:\n", file + ":2: there is no setting logg_level. Did you mean log_level?\n", file + ":4: cache.jitter_percent is \"101\"",
 			"BUNTING_SERVE_ANONYMOUS is \"all\", but off or evaluate is expected", "--stale-after is \"soon\", which is no length of time",
 		}},
 		"another file": {nil, []string{"--config", filepath.Join(folder, "none.yaml")}, []string{"none.yaml: no such file", "Name a YAML file that can be read with --config"}},
 		"a variable":   {[]string{"BUNTING_SERVE_LISEN=x"}, nil, []string{"Did you mean BUNTING_SERVE_LISTEN?"}},
-		"a proxy":      {nil, []string{"--config", "", "--upstream", "http://far:1"}, []string{"a proxy, which has no database and no tokens of its own", "--token-file is set"}},
-		"a password":   {nil, []string{"--config", "", "--database", "postgres://app:hunter2@[db/flags"}, []string{"a URL that cannot be read"}},
+		"a proxy":      {nil, []string{"--upstream", "http://far:1"}, []string{"a proxy, which has no database and no tokens of its own", "--token-file is set"}},
+		"no file":      {nil, []string{"--config", ""}, []string{"\"--config\" flag: it names no file"}},
+		"two files":    {nil, []string{"--config", file, "--config", file}, []string{"bunting.yaml\" is named before"}},
+		"a password":   {nil, []string{"--database", "postgres://app:hunter2@[db/flags"}, []string{"a URL that cannot be read"}},
 	} {
 		code, stdout, stderr := runWith(t, row.environment, append(slices.Clone(args), row.flags...)...)
 		if code != exitUsage || stdout != "" || strings.Contains(stderr, "hunter2") {
@@ -151,7 +153,11 @@ func TestTheAdminSideOfAServer(t *testing.T) {
 	if response.StatusCode != http.StatusOK {
 		t.Errorf("without a token: %s", response.Status)
 	}
-	if code := s.stop(); code != exitOK {
+	code, _, stderr := runWith(t, nil, "serve", "--listen", "127.0.0.1:0", "--upstream", s.ready.Endpoint)
+	if code != exitError || !strings.Contains(stderr, "and none is set. Name a file with one in upstream_token_file, or set BUNTING_TOKEN") {
+		t.Errorf("a proxy without a token: %d %s", code, stderr)
+	}
+	if code = s.stop(); code != exitOK {
 		t.Errorf("exit code %d", code)
 	}
 	if log := s.log.String(); !strings.Contains(log, `"level":"WARN","msg":"callers without a token may evaluate`) || !strings.Contains(log, `"admin_endpoint":"`+s.ready.AdminEndpoint) || !strings.Contains(log, `"mode":"combined"`) {
