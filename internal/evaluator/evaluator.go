@@ -131,10 +131,10 @@ func (e *Evaluator) Trusted() *flag.Snapshot {
 }
 
 // replace makes another snapshot the present one, unless it is older or not to be
-// trusted (RefusalError).
-func (e *Evaluator) replace(snapshot *flag.Snapshot) error {
+// trusted (RefusalError). heard says that it came from the source of truth itself.
+func (e *Evaluator) replace(snapshot *flag.Snapshot, heard bool) error {
 	next := newVersion(snapshot) // outside the lock: it goes through everything
-	former, err := e.trade(next)
+	former, err := e.trade(next, heard)
 	if former != "" && err == nil {
 		e.log.Warn("the store is another one: its definitions are served from now on", "former_store", former, "store", snapshot.Revision.StoreID)
 	}
@@ -142,15 +142,12 @@ func (e *Evaluator) replace(snapshot *flag.Snapshot) error {
 }
 
 // trade is replace, and gives the id of the store whose place another one took.
-func (e *Evaluator) trade(next *version) (former string, err error) {
+func (e *Evaluator) trade(next *version, heard bool) (former string, err error) {
 	e.swap.Lock()
 	defer e.swap.Unlock()
 	known, snapshot := e.present.Load().snapshot, next.snapshot
 	if snapshot.Revision.StoreID == known.Revision.StoreID {
 		e.refusal.Store(nil)
-		if snapshot.Revision.Number <= known.Revision.Number {
-			return "", nil // somebody else was faster
-		}
 	} else if former = known.Revision.StoreID; former != "" {
 		refusal := distrust(known, snapshot, e.now())
 		e.refusal.Store(refusal)
@@ -158,14 +155,24 @@ func (e *Evaluator) trade(next *version) (former string, err error) {
 			return former, refusal
 		}
 	}
+	if heard { // before it is served: nobody sees what is fresh marked stale
+		e.heard()
+	}
+	if former == "" && snapshot.Revision.StoreID == known.Revision.StoreID && snapshot.Revision.Number <= known.Revision.Number {
+		return "", nil // somebody else was faster
+	}
 	e.become(next)
 	e.nextExpiry = earliestExpiry(snapshot)
 	return former, nil
 }
 
-// agreed notes that the source of truth is the store of the snapshot: what was
-// refused meanwhile is gone.
-func (e *Evaluator) agreed() {
+// agreed notes that the source of truth is the store of the snapshot, so that what was
+// refused meanwhile is gone, and whether it was heard itself. It comes before what
+// the source brings is served.
+func (e *Evaluator) agreed(heard bool) {
+	if heard {
+		e.heard()
+	}
 	if e.refusal.Load() == nil {
 		return
 	}

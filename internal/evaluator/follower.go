@@ -216,15 +216,12 @@ func (f *Follower) catchUp(ctx context.Context) error {
 	if d.Whole {
 		snapshot := flag.NewSnapshot(d.Environment, d.Revision).With(d.Revision, slices.Values(d.Edits))
 		snapshot.Supersedes = d.Supersedes
-		if err := f.replace(snapshot); err != nil {
-			return err
-		}
-	} else if d.Revision.Number > known.Revision.Number && !f.advance([]Commit{{Commit: store.Commit{Revision: d.Revision, Edits: d.Edits}, Previous: known.Revision.Number, Joined: true, Superseded: d.Supersedes}}) {
-		return errGap // the stream was faster, or the store became another one: next time
+		return f.replace(snapshot, !d.Stale)
 	}
-	f.agreed()
-	if !d.Stale {
-		f.heard()
+	f.agreed(!d.Stale)
+	step := Commit{Commit: store.Commit{Revision: d.Revision, Edits: d.Edits}, Previous: known.Revision.Number, Joined: true, Superseded: d.Supersedes}
+	if d.Revision.Number > known.Revision.Number && !f.advance([]Commit{step}) {
+		return errGap // the stream was faster, or the store became another one: next time
 	}
 	return nil
 }

@@ -279,8 +279,14 @@ func TestAFollowerBeginsWithWhatWasLastKnown(t *testing.T) {
 	}
 	running(t, f)
 	r.set(nil)
-	at := write(flag.Change{Op: flag.ArchiveFlag, Ref: flag.FlagRef("on")})
-	if a := reach(t, f, at).Evaluate("on", flag.Context{}); a.Stale {
+	reach(t, f, write(flag.Change{Op: flag.ArchiveFlag, Ref: flag.FlagRef("on")}))
+	for range 10 { // failures are forgotten a moment later
+		if f.Health().Failures == 0 {
+			break
+		}
+		passASecond(t, f)
+	}
+	if a := f.View().Evaluate("on", flag.Context{}); a.Source != flag.SourceArchived || a.Stale {
 		t.Errorf("%+v", a)
 	}
 	if h := f.Health(); h.Status != client.Serving || h.Failures != 0 {

@@ -114,6 +114,12 @@ func TestARefusalEndsWhenTheRightUpstreamIsBack(t *testing.T) {
 	}
 	r.lead(nil)
 	reach(t, f, write(flag.Put(boolean("new"))))
+	for range 10 { // failures are forgotten a moment later
+		if f.Health().Status == client.Serving {
+			break
+		}
+		passASecond(t, f)
+	}
 	if f.Refused() != nil || f.Health().Status != client.Serving {
 		t.Errorf("%v, %+v", f.Refused(), f.Health())
 	}

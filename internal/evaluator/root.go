@@ -160,12 +160,7 @@ func (r *Root) CatchUp(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := r.follow(ctx, head); err != nil {
-		return err
-	}
-	r.agreed()
-	r.heard()
-	return nil
+	return r.follow(ctx, head)
 }
 
 func (r *Root) head(ctx context.Context) (flag.Revision, error) {
@@ -192,8 +187,10 @@ func (r *Root) follow(ctx context.Context, head flag.Revision) error {
 	known := r.present.Load().snapshot.Revision
 	if head.StoreID == known.StoreID {
 		if head.Number <= known.Number {
+			r.agreed(true)
 			return nil
 		}
+		r.agreed(false)
 		if reached, err := r.catchUpBySteps(ctx, known, head); reached || err != nil {
 			return err
 		}
@@ -206,7 +203,7 @@ func (r *Root) follow(ctx context.Context, head flag.Revision) error {
 	if err != nil {
 		return err
 	}
-	return r.replace(snapshot)
+	return r.replace(snapshot, true)
 }
 
 // catchUpBySteps takes over the commits between what is known and what the store
@@ -222,6 +219,7 @@ func (r *Root) catchUpBySteps(ctx context.Context, known, head flag.Revision) (r
 	if err != nil {
 		return false, err
 	}
+	r.agreed(ok)
 	return ok && r.advance(consecutive(commits)) && r.present.Load().snapshot.Revision.Number >= head.Number, nil
 }
 
