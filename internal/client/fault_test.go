@@ -216,6 +216,18 @@ var faults = []struct {
 		message: `E says: the server is shutting down. Try again later.`,
 	},
 	{
+		name: "501 with a page", then: says("501 Not Implemented", "Content-Type: text/html", html), kind: NotFlagServer, status: 501,
+		message: `E answered 501 (Not Implemented) with an HTML page, not as a flag server does. Check the endpoint, and what stands before the flag server.`,
+	},
+	{
+		name: "505", then: says("505 HTTP Version Not Supported", "Content-Type: text/plain", "HTTP/1.1?"), kind: NotFlagServer, status: 505,
+		message: `E answered 505 (HTTP Version Not Supported) with plain text, not as a flag server does. Check the endpoint, and what stands before the flag server.`,
+	},
+	{
+		name: "530 of a gateway", then: says("530 Frozen", "Content-Type: text/html", html), kind: ServerFault, status: 530,
+		message: `E answered 530 (no status that HTTP knows) with an HTML page. The server's log says why.`,
+	},
+	{
 		name: "501 of another program", then: says("501 Not Implemented", "Content-Type: application/json", told("unimplemented", "")), kind: Incompatible, status: 501,
 		message: `E does not know this call. It is an older flag server, or another program that speaks the same protocol. Check the endpoint, and the server's version.`,
 	},

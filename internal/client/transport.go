@@ -223,6 +223,10 @@ func judge(asked *url.URL, answer *http.Response) *fault {
 		f.kind, f.found = RateLimited, "answered 429: too many requests. "+waitAdvice(f.retryAfter)
 	case code == http.StatusRequestTimeout, code == http.StatusBadGateway, code == http.StatusServiceUnavailable, code == http.StatusGatewayTimeout:
 		f.kind, f.found = Unavailable, status+" with "+what+". The flag server behind it is away or not ready yet. "+waitAdvice(f.retryAfter)
+	case code > http.StatusInternalServerError && code <= http.StatusNetworkAuthenticationRequired:
+		// Neither we nor gateways for us use the others of HTTP: no log of ours
+		// says why.
+		f.kind, f.found = NotFlagServer, status+" with "+what+", not as a flag server does. "+check
 	case code >= http.StatusInternalServerError:
 		f.kind, f.found = ServerFault, status+" with "+what+". The server's log says why."
 	case code == http.StatusRequestEntityTooLarge:
