@@ -21,14 +21,17 @@ const (
 // the context ends. It has a connection of its own, which it makes anew when it
 // breaks.
 func (s *Store) listen(ctx context.Context) {
-	pause := firstPause
+	pause, told := firstPause, false
 	for ctx.Err() == nil {
-		err := s.hear(ctx, func() { pause = firstPause })
+		err := s.hear(ctx, func() { pause, told = firstPause, false })
 		if ctx.Err() != nil {
 			return
 		}
-		s.log.LogAttrs(ctx, slog.LevelWarn, "other servers' changes come by polling: the database does not notify",
-			slog.String("database", s.name), slog.String("error", explain(err).Error()))
+		if !told { // once in an outage
+			told = true
+			s.log.LogAttrs(ctx, slog.LevelWarn, "other servers' changes come by polling: the database does not notify",
+				slog.String("database", s.name), slog.String("error", explain(err).Error()))
+		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause/2 + rand.N(pause/2)): //nolint:gosec // Many servers are not to come back at once; nobody gains by guessing.
