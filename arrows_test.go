@@ -19,7 +19,7 @@ const module = "github.com/bunting-flags/terraform-provider-bunting"
 // that may import provider or server. Tests may import what they need.
 var arrows = map[string][]string{
 	"":                                {"internal/provider"},
-	"cmd/bunting":                     {"internal/server", "internal/configuration", "internal/telemetry", "internal/diskcopy", "internal/evaluator", "internal/store", "internal/store/sqlite", "internal/store/postgres", "internal/client", "internal/descriptor", "internal/token", "internal/flag"},
+	"cmd/bunting":                     {"internal/server", "internal/document", "internal/configuration", "internal/telemetry", "internal/diskcopy", "internal/evaluator", "internal/store", "internal/store/sqlite", "internal/store/postgres", "internal/client", "internal/descriptor", "internal/token", "internal/flag"},
 	"buntingtest":                     {"internal/server", "internal/evaluator", "internal/store", "internal/store/sqlite", "internal/token", "internal/flag"},
 	"tools/providerschema":            {"internal/provider"},
 	"tools/testreport":                {},
@@ -29,7 +29,9 @@ var arrows = map[string][]string{
 	"internal/client":                 {"internal/wire", "internal/token", "internal/flag", "gen/bunting/v1", "gen/bunting/v1/buntingv1connect", "gen/pbflags/v1", "gen/pbflags/v1/pbflagsv1connect"},
 	"internal/telemetry":              {"internal/store", "internal/token", "internal/flag", "gen/bunting/v1", "gen/bunting/v1/buntingv1connect", "gen/pbflags/v1", "gen/pbflags/v1/pbflagsv1connect"},
 	"internal/server":                 {"internal/telemetry", "internal/evaluator", "internal/client", "internal/store", "internal/wire", "internal/token", "internal/flag", "gen/bunting/v1", "gen/bunting/v1/buntingv1connect", "gen/pbflags/v1", "gen/pbflags/v1/pbflagsv1connect"},
-	"internal/configuration":          {"internal/client"},
+	"internal/configuration":          {"internal/client", "internal/yamlfile"},
+	"internal/yamlfile":               {},
+	"internal/document":               {"internal/yamlfile", "internal/flag"},
 	"internal/diskcopy":               {"internal/wire", "internal/token", "internal/flag", "gen/bunting/v1"},
 	"internal/evaluator":              {"internal/store", "internal/client", "internal/token", "internal/flag"},
 	"internal/descriptor":             {"internal/flag", "gen/pbflags"},

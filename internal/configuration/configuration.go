@@ -5,11 +5,11 @@ package configuration
 
 import (
 	"fmt"
-	"io"
 	"maps"
-	"os"
 	"slices"
 	"strings"
+
+	"github.com/bunting-flags/terraform-provider-bunting/internal/yamlfile"
 )
 
 // Roads are the places where settings are written, the weakest first: a default
@@ -39,20 +39,8 @@ const (
 // that names the file and line, the variable or the flag.
 type SettingErrors []string
 
-// maxTold bounds the list: what is wrong a thousand times is another kind of file.
-const maxTold = 30
-
 // Error tells one mistake in a line, several in a list.
-func (e SettingErrors) Error() string {
-	if len(e) == 1 {
-		return e[0]
-	}
-	told, more := e, ""
-	if len(e) > maxTold {
-		told, more = e[:maxTold], fmt.Sprintf("\n  … and %d more", len(e)-maxTold)
-	}
-	return fmt.Sprintf("the configuration has %d mistakes:\n  %s%s", len(e), strings.Join(told, "\n  "), more)
-}
+func (e SettingErrors) Error() string { return yamlfile.Told("the configuration", e) }
 
 // Read gives the settings in force. The error is of the type SettingErrors: everything
 // that is wrong, and never a secret.
@@ -117,7 +105,7 @@ func readEnvironment(environment []string) (found map[string]string, problems []
 		if fromKubernetes(name, text) {
 			problem += ". " + serviceLinks
 		} else {
-			problem += didYouMean(name, slices.Collect(maps.Keys(names)))
+			problem += yamlfile.DidYouMean(name, slices.Collect(maps.Keys(names)))
 		}
 		problems = append(problems, problem)
 	}
@@ -135,14 +123,8 @@ func fromKubernetes(name, text string) bool {
 
 // readFile reads the settings of a file, and what is wrong with it.
 func readFile(path string) (map[string]written, []string) {
-	content, err := func() ([]byte, error) {
-		f, err := os.Open(path) //nolint:gosec // the file that the user names
-		if err != nil {
-			return nil, err
-		}
-		defer func() { _ = f.Close() }() // it was only read
-		return io.ReadAll(io.LimitReader(f, maxFileBytes+1))
-	}()
+	file := configurationFile(path)
+	content, err := file.Content()
 	if err != nil {
 		return nil, []string{fmt.Sprintf("read the configuration: %v. Name a YAML file that can be read with --%s", err, FileFlag)}
 	}

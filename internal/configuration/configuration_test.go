@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/bunting-flags/terraform-provider-bunting/internal/yamlfile"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -75,7 +77,7 @@ func TestEverySettingIsReachedByAllThreeRoads(t *testing.T) {
 
 		inFile, inEnvironment, onLine, besides := samples(t, s)
 		scalar := inFile
-		if s.yaml == yamlString {
+		if s.yaml == yamlfile.String {
 			scalar = fmt.Sprintf("%q", inFile)
 		}
 		path := file(t, nested(s.Key, scalar))
@@ -193,7 +195,7 @@ func TestEveryProblemIsToldAtOnce(t *testing.T) {
 func TestAThousandMistakesAreNotAllTold(t *testing.T) {
 	t.Parallel()
 	text := problemsOf(t, Roads{File: file(t, strings.Repeat("x: 1\n", 1000))}).Error()
-	if strings.Count(text, "\n") != maxTold+1 || !strings.HasSuffix(text, "\n  … and 970 more") {
+	if strings.Count(text, "\n") != yamlfile.MaxTold+1 || !strings.HasSuffix(text, "\n  … and 970 more") {
 		t.Error(text)
 	}
 }

@@ -13,14 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/bunting-flags/terraform-provider-bunting/internal/client"
-)
-
-// The types of YAML's scalars.
-const (
-	yamlString = "!!str"
-	yamlInt    = "!!int"
-	yamlBool   = "!!bool"
-	yamlNull   = "!!null"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/yamlfile"
 )
 
 // kind is a kind of setting whose value is a T. The error of parse goes on from
@@ -38,7 +31,7 @@ const maxDuration = 365 * 24 * time.Hour
 
 // duration is a length of time, at least the least.
 func duration(least time.Duration) kind[time.Duration] {
-	return kind[time.Duration]{"duration", yamlString, func(text string) (time.Duration, error) {
+	return kind[time.Duration]{"duration", yamlfile.String, func(text string) (time.Duration, error) {
 		d, err := time.ParseDuration(text)
 		_, unitless := strconv.Atoi(text)
 		switch {
@@ -57,7 +50,7 @@ func duration(least time.Duration) kind[time.Duration] {
 
 // integer is a whole number between two others.
 func integer(least, most int) kind[int] {
-	return kind[int]{"number", yamlInt, func(text string) (int, error) {
+	return kind[int]{"number", yamlfile.Int, func(text string) (int, error) {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < least || n > most {
 			return 0, fmt.Errorf("but a whole number from %d to %d is expected", least, most)
@@ -67,7 +60,7 @@ func integer(least, most int) kind[int] {
 }
 
 // boolean is true or false.
-var boolean = kind[bool]{"bool", yamlBool, func(text string) (bool, error) {
+var boolean = kind[bool]{"bool", yamlfile.Bool, func(text string) (bool, error) {
 	b, err := strconv.ParseBool(text)
 	if err != nil {
 		return false, errors.New("but true or false is expected")
@@ -87,7 +80,7 @@ func choice[T any](options ...option[T]) kind[T] {
 	for i, o := range options {
 		words[i] = o.word
 	}
-	return kind[T]{strings.Join(words, "|"), yamlString, func(text string) (T, error) {
+	return kind[T]{strings.Join(words, "|"), yamlfile.String, func(text string) (T, error) {
 		if i := slices.Index(words, text); i >= 0 {
 			return options[i].value, nil
 		}
@@ -101,7 +94,7 @@ var logLevel = choice(option[slog.Level]{"debug", slog.LevelDebug}, option[slog.
 
 // text turns a rule about a string into a kind.
 func text(name string, rule func(string) error) kind[string] {
-	return kind[string]{name, yamlString, func(text string) (string, error) {
+	return kind[string]{name, yamlfile.String, func(text string) (string, error) {
 		if !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl) {
 			return "", errors.New("which has a line break or another control character in it. Remove it")
 		}
@@ -151,10 +144,10 @@ var (
 // colours are those of CSS that people would choose for an environment.
 var colours = []string{"black", "blue", "brown", "gray", "green", "orange", "pink", "purple", "red", "teal", "white", "yellow"}
 
-var database = kind[Database]{"database", yamlString, parseDatabase, shownDatabase}
+var database = kind[Database]{"database", yamlfile.String, parseDatabase, shownDatabase}
 
 // upstream is a server's base URL, or empty.
-var upstream = kind[string]{"url", yamlString, func(text string) (string, error) {
+var upstream = kind[string]{"url", yamlfile.String, func(text string) (string, error) {
 	if text == "" {
 		return "", nil
 	}
@@ -171,7 +164,7 @@ var upstream = kind[string]{"url", yamlString, func(text string) (string, error)
 }}
 
 // address is a host and a port to listen on.
-var address = kind[Address]{"host:port", yamlString, func(text string) (Address, error) {
+var address = kind[Address]{"host:port", yamlfile.String, func(text string) (Address, error) {
 	tcp, err := net.ResolveTCPAddr("tcp", text)
 	if err != nil {
 		// The net package repeats the address, which stands before.

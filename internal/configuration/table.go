@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/bunting-flags/terraform-provider-bunting/internal/yamlfile"
 )
 
 // DefaultListen and DefaultTokenFile are where a server stands and its admin's
@@ -37,7 +39,7 @@ func (s Setting) Variable() string {
 func (s Setting) Flag() string { return strings.NewReplacer(".", "-", "_", "-").Replace(s.Key) }
 
 // IsBool reports whether the setting may be given as a flag without a value.
-func (s Setting) IsBool() bool { return s.yaml == yamlBool }
+func (s Setting) IsBool() bool { return s.yaml == yamlfile.Bool }
 
 // Table gives every setting there is, in the order of the help.
 func Table() []Setting { return slices.Clone(table) }
