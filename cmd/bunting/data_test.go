@@ -260,10 +260,12 @@ func TestARootStartsWithItsDatabaseAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer silent.Close()
+	document := filepath.Join(folder, "flags.yaml")
+	write(t, document, "flags: {loaded: {default_value: 1}}")
 	for name, address := range map[string]string{"down": "127.0.0.1:1", "hung": silent.Addr().String()} {
 		database := "postgres://u:hunter2@" + address + "/flags?sslmode=disable"
 		began := time.Now()
-		s := serve(t, folder, "--database", database, "--data", data, "--database-pool-connect-timeout", "1s")
+		s := serve(t, folder, "--database", database, "--data", data, "--database-pool-connect-timeout", "1s", "--load", document)
 		if took := time.Since(began); took > 10*time.Second {
 			t.Errorf("%s: it took %s to start", name, took)
 		}
@@ -278,7 +280,7 @@ func TestARootStartsWithItsDatabaseAway(t *testing.T) {
 			t.Errorf("%s: resync ends with %d:\n%s", name, code, stdout)
 		}
 		s.stop()
-		if log := s.log.String(); strings.Contains(log, "hunter2") || !strings.Contains(log, "serving what was last known") {
+		if log := s.log.String(); strings.Contains(log, "hunter2") || !strings.Contains(log, "serving what was last known") || !strings.Contains(log, "the flags are not loaded: the database is away") {
 			t.Errorf("%s: the log says:\n%s", name, log)
 		}
 		code, _, stderr := run(t, "serve", "--listen", "127.0.0.1:0", "--database", database, "--token-file", filepath.Join(t.TempDir(), "token"), "--database-pool-connect-timeout", "1s")

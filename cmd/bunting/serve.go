@@ -160,6 +160,10 @@ func (o opened) closeUnless(served bool) error {
 
 // openRoot puts a root of the database at the listeners.
 func (a *app) openRoot(ctx context.Context, settings *configuration.Settings, compiled evaluator.Compiled, tells *telemetry.Telemetry, at listeners, log *slog.Logger) (o opened, err error) {
+	begins, err := openSeeds(settings)
+	if err != nil {
+		return o, err
+	}
 	definitions, err := openDatabase(ctx, settings, log)
 	if err != nil {
 		return o, err
@@ -168,13 +172,14 @@ func (a *app) openRoot(ctx context.Context, settings *configuration.Settings, co
 	o.close = func() error { return errors.Join(o.data.close(), definitions.Close()) }
 	definitions = tells.Store(definitions)
 	if o.data, err = openData(ctx, settings, log); err == nil {
-		o, err = o.standOn(ctx, definitions, settings, compiled, tells, at, log)
+		o, err = o.standOn(ctx, definitions, settings, begins, compiled, tells, at, log)
 	}
 	return o, errors.Join(err, o.closeUnless(err == nil))
 }
 
-// standOn puts a root of the store at the listeners, and makes its first token.
-func (o opened) standOn(ctx context.Context, definitions store.Store, settings *configuration.Settings, compiled evaluator.Compiled, tells *telemetry.Telemetry, at listeners, log *slog.Logger) (opened, error) {
+// standOn puts a root of the store at the listeners, and makes its first token and
+// the flags that it begins with.
+func (o opened) standOn(ctx context.Context, definitions store.Store, settings *configuration.Settings, begins seeds, compiled evaluator.Compiled, tells *telemetry.Telemetry, at listeners, log *slog.Logger) (opened, error) {
 	adminToken, err := bootstrap(ctx, definitions, settings.TokenFile, time.Now(), o.data.tokens())
 	if err != nil {
 		return o, err
@@ -182,6 +187,9 @@ func (o opened) standOn(ctx context.Context, definitions store.Store, settings *
 	o.tell = adminToken.tell
 	root, err := evaluator.NewRoot(ctx, definitions, evaluator.Options{Log: log, StaleAfter: settings.StaleAfter, Environment: settings.Environment, Known: o.data.snapshot(), Compiled: compiled})
 	if err != nil {
+		return o, err
+	}
+	if err := begins.sow(ctx, root, log); err != nil {
 		return o, err
 	}
 	o.evaluator = root.Evaluator

@@ -208,6 +208,7 @@ func TestContradictions(t *testing.T) {
 	}{
 		"a proxy with a database":          {map[string]string{"upstream": "http://far:1", "database": "memory:"}, "--database is set, but with an upstream this server is a proxy, which has no database and no tokens of its own. Remove one of the two (upstream comes from --upstream)"},
 		"a proxy with a token file":        {map[string]string{"upstream": "http://far:1", "token_file": "x"}, "--token-file is set, but with an upstream"},
+		"a proxy that loads":               {map[string]string{"upstream": "http://far:1", "load": "x"}, "--load is set, but with an upstream"},
 		"a proxy with a pool":              {map[string]string{"upstream": "http://far:1", "database_pool.max_connections": "3"}, "--database-pool-max-connections is set, but"},
 		"an upstream's token without":      {map[string]string{"upstream_token_file": "x"}, "--upstream-token-file is set, but there is no upstream"},
 		"an upstream's poll without":       {map[string]string{"upstream_poll": "2s"}, "--upstream-poll is set, but there is no upstream"},

@@ -22,6 +22,7 @@ type Settings struct {
 	EnvironmentColor string // "#rrggbb", a name of the table, or "" for none
 	Data             string // folder of the snapshot on disk; "": none is kept
 	TokenFile        string
+	Load             string // document of flags; "": none
 
 	Upstream          string // base URL; "": this is a root
 	UpstreamTokenFile string // "": the token is in BUNTING_TOKEN, if there is one

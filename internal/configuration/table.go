@@ -102,6 +102,8 @@ var table = []Setting{
 		"folder of the snapshot on disk, from which the server starts while its source is away (default: that of SQLite's database, else none is kept)"),
 	row(definitions, "token_file", DefaultTokenFile, path, func(s *Settings) *string { return &s.TokenFile }, withoutUpstream,
 		"file to which the first start writes the admin's token"),
+	row(definitions, "load", "", optionalPath, func(s *Settings) *string { return &s.Load }, withoutUpstream,
+		"document of flags, YAML or JSON: those that the database does not have are made at start"),
 	row(definitions, "stale_after", "3s", duration(2*time.Second), func(s *Settings) *time.Duration { return &s.StaleAfter }, nil,
 		"silence of the source after which answers are marked stale"),
 
