@@ -49,7 +49,7 @@ func (s seeds) sow(ctx context.Context, to *evaluator.Root, log *slog.Logger) er
 	}
 	if to.Refused() != nil || to.Health().Status == client.Connecting {
 		log.WarnContext(ctx, "the flags are not loaded: the database is away, or refused. Start again once it answers", "file", s.file)
-		return nil
+		return nil //nolint:nilerr // The start goes on: what was last known is served.
 	}
 	for sowing := 1; ; sowing++ {
 		var missing []flag.Change

@@ -29,13 +29,13 @@ type Document struct {
 // Place says where the flag is declared: path and line.
 func (d *Document) Place(key flag.Key) string { return fmt.Sprintf("%s:%d", d.path, d.lines[key]) }
 
-// Mistakes are all that is wrong with a document, each led by path and line.
-type Mistakes []string
+// DocumentErrors are all that is wrong with a document, each led by path and line.
+type DocumentErrors []string
 
 // Error tells one mistake in a line, several in a list.
-func (m Mistakes) Error() string { return yamlfile.Told("the document of flags", m) }
+func (m DocumentErrors) Error() string { return yamlfile.Told("the document of flags", m) }
 
-// Read reads the file of the path. The error is of the type Mistakes where the
+// Read reads the file of the path. The error is of the type DocumentErrors where the
 // file could be read, but holds no document.
 func Read(path string) (*Document, error) {
 	file := documentFile(path)
@@ -47,7 +47,7 @@ func Read(path string) (*Document, error) {
 }
 
 // Parse reads a document; the path names it in what is wrong, an error of the type
-// Mistakes.
+// DocumentErrors.
 func Parse(path string, content []byte) (*Document, error) {
 	r := &reader{File: documentFile(path), document: &Document{path: path, lines: map[flag.Key]int{}}}
 	root, isJSON := fromJSON(content)
@@ -62,7 +62,7 @@ func Parse(path string, content []byte) (*Document, error) {
 		r.top(root)
 	}
 	if len(r.Problems) > 0 {
-		return nil, Mistakes(r.Problems)
+		return nil, DocumentErrors(r.Problems)
 	}
 	slices.SortFunc(r.document.Flags, func(a, b *flag.Flag) int { return strings.Compare(string(a.Key), string(b.Key)) })
 	return r.document, nil

@@ -14,11 +14,11 @@ import (
 )
 
 // line gives what a flag is, in one line of JSON without what is empty.
-func line(t testing.TB, f *flag.Flag) string {
-	t.Helper()
+func line(tb testing.TB, f *flag.Flag) string {
+	tb.Helper()
 	text, err := json.Marshal(f)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return string(text)
 }
@@ -59,7 +59,7 @@ func TestFlagsThatAreRight(t *testing.T) {
 	}
 }
 
-func exact(document string, to *map[string]any) error {
+func exact(document string, to any) error {
 	decoder := json.NewDecoder(strings.NewReader(document))
 	decoder.UseNumber()
 	return decoder.Decode(to)
@@ -159,7 +159,7 @@ func TestMistakesNameTheLine(t *testing.T) {
 		strings.Repeat("#", MaxBytes+1):                                         "f: the document of flags has more than 16777216 bytes",
 	} {
 		d, err := Parse("f", []byte(content))
-		mistakes, ok := errors.AsType[Mistakes](err)
+		mistakes, ok := errors.AsType[DocumentErrors](err)
 		if !ok || d != nil || !strings.Contains(mistakes[0], want) {
 			t.Errorf("%q:\n%q, want\n%q", content[:min(len(content), 80)], err, want)
 		}
@@ -170,7 +170,7 @@ func TestAllMistakesAreTold(t *testing.T) {
 	t.Parallel()
 	_, err := Parse("f", []byte("flags:\n  a: {default_value: 1, valeu: 2, owner: 5}\n  b c: {}\n  d: {default_value: off}\n"))
 	want := []string{"f:2: ", "f:2: ", "f:3: ", "f:4: "}
-	mistakes, _ := errors.AsType[Mistakes](err)
+	mistakes, _ := errors.AsType[DocumentErrors](err)
 	if !slices.EqualFunc(mistakes, want, strings.HasPrefix) || !strings.HasPrefix(err.Error(), "the document of flags has 4 mistakes:\n  f:2: ") {
 		t.Error(err)
 	}
@@ -203,7 +203,7 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, content []byte) {
 		d, err := Parse("f.yaml", content)
 		if err != nil {
-			mistakes, ok := errors.AsType[Mistakes](err)
+			mistakes, ok := errors.AsType[DocumentErrors](err)
 			if !ok || len(mistakes) == 0 {
 				t.Fatalf("%T", err)
 			}

@@ -168,9 +168,9 @@ func (d declaration) write(out *strings.Builder, n *yaml.Node, field string, dep
 
 var (
 	// numeric is what people write who mean a number, as YAML has it in decimal.
-	numeric = regexp.MustCompile(`^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$`)
+	numeric = regexp.MustCompile(`^[-+]?(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?$`)
 	// ofJSON is a number of JSON (RFC 8259 section 6).
-	ofJSON = regexp.MustCompile(`^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?$`)
+	ofJSON = regexp.MustCompile(`^-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?$`)
 	// formerBools are those of YAML 1.1, which are texts since.
 	formerBools = []string{"yes", "no", "on", "off"}
 )
