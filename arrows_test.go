@@ -44,6 +44,8 @@ var arrows = map[string][]string{
 	"internal/wire":                   {"internal/token", "internal/flag", "gen/bunting/v1", "gen/pbflags/v1"},
 	"internal/token":                  {"internal/flag"},
 	"internal/flag":                   {},
+	"definitioncache":                 {},
+	"definitioncache/cachetest":       {"definitioncache"},
 	"gen/bunting/v1":                  {"gen/pbflags/v1"},
 	"gen/pbflags":                     {},
 	"gen/pbflags/v1":                  {},
