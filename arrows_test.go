@@ -46,6 +46,8 @@ var arrows = map[string][]string{
 	"internal/flag":                   {},
 	"definitioncache":                 {},
 	"definitioncache/cachetest":       {"definitioncache"},
+	"definitioncache/redis":           {"definitioncache"},
+	"internal/redistest":              {},
 	"gen/bunting/v1":                  {"gen/pbflags/v1"},
 	"gen/pbflags":                     {},
 	"gen/pbflags/v1":                  {},

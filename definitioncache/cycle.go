@@ -145,12 +145,17 @@ func (c *Cycle) Step(ctx context.Context) error {
 // step: c.mu is held, as in all that it calls.
 func (c *Cycle) step(ctx context.Context) error {
 	if time.Now().Before(c.yieldTill) {
-		return errors.Join(c.denial, c.follow(ctx))
+		if err := c.follow(ctx); err != nil {
+			return err
+		}
+		return c.denial
 	}
 	c.denial = nil
 	turn, err := c.options.Cache.ShouldFetch(ctx, Refresh)
 	c.lead(err == nil && turn == Lead)
 	switch {
+	case errors.Is(err, ErrShutdown):
+		return err
 	case err != nil:
 		return c.alone(ctx, err)
 	case turn == Follow:
@@ -193,7 +198,7 @@ func (c *Cycle) take(ctx context.Context, found *Copy) error {
 		}
 		c.applied = &found.Header
 	}
-	c.published, c.confirmed = found.Header, time.Now().Add(-found.Age)
+	c.published, c.confirmed = *c.applied, time.Now().Add(-found.Age)
 	return c.keep(ctx, found.Age)
 }
 
@@ -226,7 +231,7 @@ func (c *Cycle) replace(ctx context.Context, cause error) error {
 // many at a time. Who has waited for as long as a fetch may take asks by itself.
 func (c *Cycle) start(ctx context.Context) error {
 	if c.denial != nil {
-		return nil // it is told
+		return c.denial
 	}
 	for until := time.Now().Add(c.options.Timing.Fetch); time.Now().Before(until); {
 		turn, err := c.options.Cache.ShouldFetch(ctx, NoCopy)

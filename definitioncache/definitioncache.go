@@ -31,9 +31,9 @@ type Cache interface {
 	ShouldFetch(ctx context.Context, need Need) (Turn, error)
 
 	// Definitions gives the shared copy; nil when there is none, or its life is over.
-	// A copy of the revision known comes without its bytes. [ErrUnusable]: there is
-	// something, and it can not be used (damaged, foreign, newer than this program).
-	// It can be asked after Shutdown too.
+	// Of a copy of the revision known there are only revision and age. [ErrUnusable]:
+	// there is something, and it can not be used (damaged, foreign, newer than this
+	// program). After Shutdown: [ErrShutdown].
 	Definitions(ctx context.Context, known Revision) (*Copy, error)
 
 	// DefinitionsReceived hands in what the server said, of whoever was told to fetch.
@@ -122,19 +122,19 @@ func (k Key) Validate() error {
 
 // Revision is a state of a store. The zero Revision is none.
 type Revision struct {
-	Store  string // the store's id
-	Number int64  // grows with each change, from 0
+	Store  string `json:"store"`  // the store's id
+	Number int64  `json:"number"` // grows with each change, from 0
 }
 
 // Header is what is known of definitions without reading them.
 type Header struct {
-	Key      Key
-	Revision Revision
+	Key      Key      `json:"key"`
+	Revision Revision `json:"revision"`
 	// Supersedes are the ids of the stores whose place this store has taken.
-	Supersedes []string
+	Supersedes []string `json:"supersedes"`
 	// FetchedAt is when the server said so, by the clock of who asked: for people.
 	// Nothing is decided by it.
-	FetchedAt time.Time
+	FetchedAt time.Time `json:"fetched_at"`
 }
 
 // Replaces tells whether definitions of this header may take the place of
@@ -184,7 +184,8 @@ func (r Received) Validate(key Key) error {
 type Copy struct {
 	Header
 	Body []byte
-	// Known means that it has the revision that the reader knows: Body is not given.
+	// Known means that it has the revision that the reader knows: only that and Age
+	// are given.
 	Known bool
 	// Age is how long ago the server last confirmed it, by the clock of the shared
 	// place.

@@ -67,10 +67,10 @@ func NewFile(folder string, key Key, timing Timing) (*File, error) {
 }
 
 func ownFolder(path string) error {
-	if err := os.MkdirAll(path, 0o700); err != nil { //nolint:gosec // The user names the folder.
+	if err := os.MkdirAll(path, 0o700); err != nil {
 		return err
 	}
-	info, err := os.Stat(path) //nolint:gosec // The user names the folder.
+	info, err := os.Stat(path)
 	if err != nil || runtime.GOOS == "windows" || info.Mode().Perm()&0o077 == 0 {
 		return err
 	}
@@ -114,7 +114,7 @@ func (f *File) DefinitionsReceived(ctx context.Context, received Received) error
 	}
 	return f.change(ctx, func(b *board, now time.Time) error {
 		stored, err := readBounded(f.copyPath(), firstLine)
-		gone := err != nil || f.damage != nil && string(stored) == string(f.damage)
+		gone := err != nil || f.damage != nil && bytes.Equal(stored, f.damage)
 		if err := b.receive(f.owner, received, gone, f.timing, now); err != nil || received.Unchanged {
 			return err
 		}
@@ -146,6 +146,9 @@ func (f *File) Shutdown(ctx context.Context) error {
 func (f *File) Definitions(ctx context.Context, known Revision) (*Copy, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.ended {
+		return nil, ErrShutdown
+	}
 	found, err := f.read(known)
 	if errors.Is(err, ErrUnusable) {
 		// Perhaps another was just writing it: once more, with others kept away.

@@ -52,6 +52,9 @@ func (m *memoryMember) ShouldFetch(ctx context.Context, need Need) (Turn, error)
 func (m *memoryMember) Definitions(ctx context.Context, known Revision) (*Copy, error) {
 	m.memory.mu.Lock()
 	defer m.memory.mu.Unlock()
+	if m.ended {
+		return nil, ErrShutdown
+	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}

@@ -456,6 +456,9 @@ func shutdownOfTheLeader(p *place) {
 	if turn, err := leader.ShouldFetch(p.Context(), definitioncache.Refresh); turn != definitioncache.Follow || !errors.Is(err, definitioncache.ErrShutdown) {
 		p.Errorf("ShouldFetch after Shutdown = %d, %v; want Follow, ErrShutdown", turn, err)
 	}
+	if _, err := leader.Definitions(p.Context(), definitioncache.Revision{}); !errors.Is(err, definitioncache.ErrShutdown) {
+		p.Errorf("Definitions after Shutdown says %v; want ErrShutdown", err)
+	}
 	p.has(follower, &want)
 	p.turn(follower, definitioncache.Refresh, definitioncache.Lead)
 	// Shut down again, it does not take what is another's now.
