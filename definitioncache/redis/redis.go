@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/url"
@@ -187,7 +188,7 @@ func (c *Cache) DefinitionsReceived(ctx context.Context, received definitioncach
 			return err
 		}
 		sum := sha256.Sum256(value)
-		timeout, unchanged, mark = valueTimeouts*c.timeout, "0", fmt.Sprintf("%x", sum)
+		timeout, unchanged, mark = valueTimeouts*c.timeout, "0", hex.EncodeToString(sum[:])
 	}
 	c.damageMu.Lock()
 	damage := c.damage
