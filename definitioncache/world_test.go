@@ -182,28 +182,29 @@ func (b *breakable) set(turn, definitions, publish error) {
 	b.turn, b.definitions, b.publish = turn, definitions, publish
 }
 
-func (b *breakable) errors() (turn, definitions, publish error) {
+// broken gives what a call fails with.
+func (b *breakable) broken(call *error) error { //nolint:gocritic // Which of the three is read under the lock.
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.turn, b.definitions, b.publish
+	return *call
 }
 
 func (b *breakable) ShouldFetch(ctx context.Context, need definitioncache.Need) (definitioncache.Turn, error) {
-	if err, _, _ := b.errors(); err != nil { //nolint:staticcheck // It is the first of three.
+	if err := b.broken(&b.turn); err != nil {
 		return definitioncache.Follow, err
 	}
 	return b.Cache.ShouldFetch(ctx, need)
 }
 
 func (b *breakable) Definitions(ctx context.Context, known definitioncache.Revision) (*definitioncache.Copy, error) {
-	if _, err, _ := b.errors(); err != nil {
+	if err := b.broken(&b.definitions); err != nil {
 		return nil, err
 	}
 	return b.Cache.Definitions(ctx, known)
 }
 
 func (b *breakable) DefinitionsReceived(ctx context.Context, received definitioncache.Received) error {
-	if _, _, err := b.errors(); err != nil {
+	if err := b.broken(&b.publish); err != nil {
 		return err
 	}
 	return b.Cache.DefinitionsReceived(ctx, received)

@@ -96,7 +96,7 @@ for _, key in ipairs(redis.call('KEYS', ARGV[1] .. ':*')) do
   if left > 0 then redis.call('PEXPIRE', key, left) else redis.call('DEL', key) end
   if redis.call('TYPE', key).ok == 'hash' then
     redis.call('HSET', key, 'at', string.format('%.0f', redis.call('HGET', key, 'at') - ARGV[2]))
-  end
+  end;
 end
 return 'OK'`).Run(tb.Context(), client(tb, url), nil, prefix, by.Milliseconds()).Err()
 	if err != nil {

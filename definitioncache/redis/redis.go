@@ -18,6 +18,7 @@ import (
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/bunting-flags/terraform-provider-bunting/definitioncache"
@@ -34,6 +35,10 @@ const (
 	// connections is how many one process needs: its cycle has one call under way.
 	connections = 4
 )
+
+// quiet keeps the library from writing a line to the standard error output for each
+// dial that fails, beside the error that it returns.
+var quiet = sync.OnceFunc(logging.Disable)
 
 // Options say where the Redis is.
 type Options struct {
@@ -80,6 +85,7 @@ func New(options Options, key definitioncache.Key, timing definitioncache.Timing
 	if err != nil {
 		return nil, err
 	}
+	quiet()
 	prefix := cmp.Or(options.Prefix, defaultPrefix)
 	if strings.ContainsAny(prefix, "{}") {
 		return nil, fmt.Errorf("the prefix of Redis' keys can not have braces, which choose a cluster's slot; found %q", prefix)

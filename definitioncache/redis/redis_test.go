@@ -1,0 +1,96 @@
+package redis_test
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+
+	"github.com/bunting-flags/terraform-provider-bunting/definitioncache"
+	"github.com/bunting-flags/terraform-provider-bunting/definitioncache/cachetest"
+	"github.com/bunting-flags/terraform-provider-bunting/definitioncache/redis"
+)
+
+func TestSettingsAreCheckedAndShowNoSecret(t *testing.T) {
+	t.Parallel()
+	short := cachetest.Timing
+	short.Lock = 2 * short.Poll
+	for _, c := range []struct {
+		options redis.Options
+		key     definitioncache.Key
+		timing  definitioncache.Timing
+		want    string
+	}{
+		{redis.Options{URL: "redis://:s3cret@h:x/0"}, cachetest.Key, cachetest.Timing, "can not be read"},
+		{redis.Options{URL: "http://:s3cret@h"}, cachetest.Key, cachetest.Timing, "can not be read"},
+		{redis.Options{URL: "redis://:s3%cret@h"}, cachetest.Key, cachetest.Timing, "can not be read"},
+		{redis.Options{URL: "redis://:s3cret@h", TLS: &tls.Config{MinVersion: tls.VersionTLS12}}, cachetest.Key, cachetest.Timing, "is not rediss://"},
+		{redis.Options{URL: "redis://:s3cret@h", Prefix: "{a}"}, cachetest.Key, cachetest.Timing, "can not have braces"},
+		{redis.Options{URL: "redis://:s3cret@h", Timeout: -1}, cachetest.Key, cachetest.Timing, "can not be negative"},
+		{redis.Options{URL: "redis://:s3cret@h"}, definitioncache.Key{}, cachetest.Timing, "name of their environment"},
+		{redis.Options{URL: "redis://:s3cret@h"}, cachetest.Key, short, "the lock must outlive two polls"},
+	} {
+		_, err := redis.New(c.options, c.key, c.timing)
+		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "s3") {
+			t.Errorf("%s: %v; want %q, and no secret", c.options.Prefix, err, c.want)
+		}
+	}
+}
+
+func TestByTLS(t *testing.T) {
+	t.Parallel()
+	// It has a certificate of its own for 127.0.0.1.
+	web := httptest.NewTLSServer(nil)
+	defer web.Close()
+	double := miniredis.NewMiniRedis()
+	if err := double.StartTLS(&tls.Config{Certificates: web.TLS.Certificates, MinVersion: tls.VersionTLS12}); err != nil {
+		t.Fatal(err)
+	}
+	defer double.Close()
+	double.RequireUserAuth("flags", "word")
+	trusted := x509.NewCertPool()
+	trusted.AddCert(web.Certificate())
+	for _, c := range []struct {
+		pool *x509.CertPool
+		good bool
+	}{{trusted, true}, {x509.NewCertPool(), false}} {
+		cache, err := redis.New(redis.Options{
+			URL: "rediss://flags:word@" + double.Addr(), Timeout: 10 * time.Second, TLS: &tls.Config{RootCAs: c.pool, MinVersion: tls.VersionTLS12},
+		}, cachetest.Key, cachetest.Timing)
+		if err != nil {
+			t.Fatal(err)
+		}
+		turn, err := cache.ShouldFetch(t.Context(), definitioncache.Refresh)
+		if (err == nil && turn == definitioncache.Lead) != c.good {
+			t.Errorf("a good certificate: %t; ShouldFetch = %d, %v", c.good, turn, err)
+		}
+		if err := cache.Shutdown(t.Context()); (err == nil) != c.good {
+			t.Errorf("Shutdown: %v", err)
+		}
+	}
+}
+
+// An hour's difference between the clocks of two processes and Redis' changes
+// nothing: time is Redis' own.
+func TestAClockThatIsWrongByAnHour(t *testing.T) {
+	t.Parallel()
+	double, advance := startDouble(t) // its clock is months away from ours
+	leader, follower := join(t, "redis://"+double.Addr(), "", cachetest.Key), join(t, "redis://"+double.Addr(), "", cachetest.Key)
+	if _, err := leader.ShouldFetch(t.Context(), definitioncache.Refresh); err != nil {
+		t.Fatal(err)
+	}
+	received := cachetest.Definitions(1)
+	received.FetchedAt = time.Now().Add(time.Hour)
+	if err := leader.DefinitionsReceived(t.Context(), received); err != nil {
+		t.Fatal(err)
+	}
+	advance(t, time.Minute)
+	found, err := follower.Definitions(t.Context(), definitioncache.Revision{})
+	if err != nil || found == nil || found.Age != time.Minute {
+		t.Errorf("the copy is %+v, %v; want the age of a minute", found, err)
+	}
+}
