@@ -237,6 +237,9 @@ func TestALockThatIsNotOursIsTaken(t *testing.T) {
 				t.Fatal(err)
 			}
 			cache := join(t, url, prefix, cachetest.Key)
+			if turn, err := cache.ShouldFetch(t.Context(), definitioncache.Refresh); err != nil || turn != definitioncache.Lead {
+				t.Fatalf("ShouldFetch = %d, %v; want the lead", turn, err)
+			}
 			newProcess(t, cache, 5).says(t, 5)
 			copied(t, cache, 5)
 		})
