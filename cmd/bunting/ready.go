@@ -23,6 +23,9 @@ type ready struct {
 func removeReady(path string) error {
 	text, err := os.ReadFile(path) //nolint:gosec // The user names the file.
 	if errors.Is(err, os.ErrNotExist) {
+		if folder, err := os.Stat(filepath.Dir(path)); err != nil || !folder.IsDir() {
+			return usagef("--ready-file is %s, but there is no folder %s. Make it, or name a file in one that is there", path, filepath.Dir(path))
+		}
 		return nil
 	}
 	var old ready

@@ -366,7 +366,7 @@ func TestServeRefuses(t *testing.T) {
 		"an argument":               {[]string{"now"}, exitUsage, "unknown command \"now\""},
 		"a token nowhere":           {[]string{"--token-file", filepath.Join(folder, "no", "token"), "--database", "memory:"}, exitError, "write the admin's token"},
 		"a ready file with content": {[]string{"--ready-file", garbage}, exitUsage, "a file that is there and is no ready file"},
-		"a ready file nowhere":      {[]string{"--ready-file", filepath.Join(folder, "no", "ready"), "--database", "memory:", "--token-file", filepath.Join(t.TempDir(), "token")}, exitError, "write the ready file"},
+		"a ready file nowhere":      {[]string{"--ready-file", filepath.Join(folder, "no", "ready"), "--database", "memory:", "--token-file", filepath.Join(t.TempDir(), "token")}, exitUsage, "there is no folder"},
 	} {
 		args := append([]string{"serve", "--listen", "127.0.0.1:0", "--token-file", filepath.Join(folder, "token"), "--database", "sqlite:" + filepath.Join(folder, "flags.db")}, row.flags...)
 		code, stdout, stderr := run(t, args...)

@@ -136,7 +136,7 @@ func TestTheAdminSideOfAServer(t *testing.T) {
 	if code, said := at(s.ready.AdminEndpoint, "token", "list"); code != exitOK || !strings.Contains(said, "admin") {
 		t.Errorf("at the admin side: %d %s", code, said)
 	}
-	if code, said := at(s.ready.Endpoint, "token", "list"); code != exitRefused || !strings.Contains(said, "have an address of their own on this server (its setting admin_listen)") ||
+	if code, said := at(s.ready.Endpoint, "token", "list"); code != exitRefused || !strings.Contains(said, "have an address of their own (the setting admin_listen of this server") ||
 		strings.Contains(said, strings.TrimPrefix(s.ready.AdminEndpoint, "http://")) {
 		t.Errorf("at listen: %d %s", code, said)
 	}
@@ -170,7 +170,7 @@ func TestAServerWithoutItsAdminSide(t *testing.T) {
 	folder := t.TempDir()
 	s := serve(t, folder, "--database", "memory:", "--admin", "off")
 	code, _, stderr := runWith(t, nil, "token", "list", "--endpoint", s.ready.Endpoint, "--token-file", filepath.Join(folder, "bunting.token"))
-	if code != exitRefused || !strings.Contains(stderr, "are switched off on this server (its setting admin is off)") {
+	if code != exitRefused || !strings.Contains(stderr, "are switched off here (the setting admin of this server") {
 		t.Errorf("%d %s", code, stderr)
 	}
 	s.stop() // the log is whole then

@@ -180,7 +180,7 @@ func TestEveryProblemIsToldAtOnce(t *testing.T) {
 		`BUNTING_SERVE_ADMIN is "maybe", but on or off is expected`,
 		path + `:3: cache.kill_ttl is "0s", but it has to be 1ms at least`,
 		`--cache-jitter-percent is "101", but a whole number from 0 to 100 is expected`,
-		path + ":6: database_pool.max_connections is set, but the database is not PostgreSQL, and no other has a pool. Remove it, or set database to postgres://…",
+		path + ":6: database_pool.max_connections is set, but the database is not PostgreSQL, and no other has a pool. Remove it, or, where this is no proxy, set database to postgres://…",
 		"--descriptor-poll is set, but there are no descriptors to look at. Set descriptors, or remove it",
 	} {
 		if i >= len(problems) || problems[i] != want {

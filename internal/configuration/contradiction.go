@@ -23,7 +23,7 @@ var (
 	withUpstream = &condition{"upstream", func(s *Settings) bool { return s.Upstream != "" },
 		"there is no upstream, so this server is no proxy. Set upstream, or remove it"}
 	withPostgreSQL = &condition{"database", func(s *Settings) bool { return s.Upstream == "" && s.Database.Kind() == PostgreSQL },
-		"the database is not PostgreSQL, and no other has a pool. Remove it, or set database to postgres://…"}
+		"the database is not PostgreSQL, and no other has a pool. Remove it, or, where this is no proxy, set database to postgres://…"}
 	withoutMemory = &condition{"database", func(s *Settings) bool { return s.Upstream != "" || s.Database.Kind() != Memory },
 		"a database in memory is another one after each start, so a snapshot of it would never be right. Remove it, or set database to sqlite:PATH"}
 	withAdmin = &condition{"admin", func(s *Settings) bool { return s.Admin },

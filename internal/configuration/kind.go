@@ -153,7 +153,7 @@ var upstream = kind[string]{"url", yamlfile.String, func(text string) (string, e
 	}
 	endpoint, err := client.ParseEndpoint(text)
 	if e, ok := errors.AsType[*client.Error](err); ok {
-		return "", errors.New("but " + strings.TrimSuffix(e.Message, "."))
+		return "", errors.New("which cannot be used: " + strings.TrimSuffix(e.Message, "."))
 	}
 	return endpoint, err
 }, func(text string) string {

@@ -3,6 +3,7 @@ package configuration
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -54,7 +55,18 @@ func (s *Settings) printed(setting Setting) (value string, comment bool) {
 	if err != nil {
 		scalar = []byte(strconv.Quote(shown))
 	}
-	return strings.TrimSpace(string(scalar)), text == "" || setting.show(text) != text || !s.applies(setting)
+	return strings.TrimSpace(string(scalar)), text == "" || setting.show(text) != text || !s.applies(setting) || s.rests(setting)
+}
+
+// rests reports whether the setting applies because of one whose secret is left
+// out: read back without that, it would be a contradiction.
+func (s *Settings) rests(setting Setting) bool {
+	if setting.only != withPostgreSQL && setting.only != withUpstream {
+		return false
+	}
+	i := slices.IndexFunc(table, func(other Setting) bool { return other.Key == setting.only.cause })
+	text := s.written[setting.only.cause].text
+	return table[i].show(text) != text
 }
 
 // provenance says where a setting comes from, and why it is a comment.
@@ -64,6 +76,8 @@ func (s *Settings) provenance(setting Setting) string {
 	switch {
 	case !s.applies(setting):
 		return "does not apply"
+	case s.rests(setting):
+		return from + "; goes with " + setting.only.cause
 	case setting.show(text) != text:
 		return from + "; holds a secret, which is left out"
 	case text == "":

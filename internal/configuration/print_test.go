@@ -29,13 +29,16 @@ func TestPrint(t *testing.T) {
 	text := printed(t, s)
 	for _, want := range []string{
 		"# mode: combined\n", "\nlisten: 127.0.0.1:8980  # default\n", "\n# admin_listen: \"\"  # default: none\n", "\nallow_plaintext: true  # " + path + ":3\n",
-		"\n# database: postgres://app:xxxxx@db/flags  # --database; holds a secret, which is left out\n", "\ndatabase_pool:\n  max_connections: 10  # default\n",
+		"\n# database: postgres://app:xxxxx@db/flags  # --database; holds a secret, which is left out\n", "\ndatabase_pool:\n  # max_connections: 10  # default; goes with database\n",
 		"\nenvironment: \"true\"  # BUNTING_SERVE_ENVIRONMENT\n", "\nenvironment_color: '#abc'  # --environment-color\n", "\ncache:\n  kill_ttl: 10s  # " + path + ":2\n",
 		"\n# descriptor_poll: 30s  # does not apply\n", "\nadmin: on  # default\n", "\n# data: \"\"  # default: none\n",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is missing in\n%s", want, text)
 		}
+	}
+	if _, err := Read(Roads{File: file(t, text)}); err != nil {
+		t.Errorf("what was printed is refused: %v", err)
 	}
 	for _, setting := range Table() {
 		_, name, ok := strings.Cut(setting.Key, ".")

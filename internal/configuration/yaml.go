@@ -89,21 +89,38 @@ func (d *document) setting(s Setting, value *yaml.Node) {
 		d.Wrongf(value, "%s has no value. Write one (%s), or remove the line", s.Key, s.Kind)
 		return
 	case tag == s.yaml:
-	case tag == yamlfile.Bool && strings.Contains(s.Kind, "off"):
-		// Many writers of YAML take a bare off for false.
-		on, _ := strconv.ParseBool(strings.ToLower(text)) // the tag says that it is one
-		text = map[bool]string{true: "on", false: "off"}[on]
+	case tag == yamlfile.Bool && slices.Contains(strings.Split(s.Kind, "|"), switched(text)):
+		text = switched(text)
+	case tag == yamlfile.Bool && strings.Contains(s.Kind, "|"):
+		d.Wrongf(value, "%s is %s, but %s is expected", s.Key, text, strings.ReplaceAll(s.Kind, "|", " or "))
+		return
 	case s.yaml == yamlfile.String && s.Kind == "duration":
 		d.Wrongf(value, "%s is %s without a unit. Write one behind it, like 30s", s.Key, yamlfile.Described(value))
 		return
 	case s.yaml == yamlfile.String:
-		d.Wrongf(value, "%s is %s, but %s is expected. If it is meant, write it in quotes", s.Key, yamlfile.Described(value), s.Kind)
+		d.Wrongf(value, "%s is %s, but a text is expected (%s). If it is meant, write it in quotes", s.Key, yamlfile.Described(value), s.Kind)
 		return
 	default:
-		d.Wrongf(value, "%s is %s, but a %s is expected, without quotes", s.Key, yamlfile.Described(value), s.Kind)
+		wanted, quoted := "a whole number", ""
+		if s.yaml == yamlfile.Bool {
+			wanted = "true or false"
+		}
+		if value.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle) != 0 {
+			quoted = ", without quotes"
+		}
+		d.Wrongf(value, "%s is %q, but %s is expected%s", s.Key, text, wanted, quoted)
 		return
 	}
 	d.found[s.Key] = written{text, Origin{d.Path, max(1, value.Line)}}
+}
+
+// switched gives the word for a boolean: many writers of YAML take a bare off for
+// false.
+func switched(boolean string) string {
+	if on, _ := strconv.ParseBool(strings.ToLower(boolean)); on { // its tag says that it is one
+		return "on"
+	}
+	return "off"
 }
 
 // nearestKey suggests what was meant by a key that there is not: the setting of

@@ -45,7 +45,7 @@ func (s *Server) answered(ctx context.Context, where side) error {
 	case where == publicSide || s.administers(ctx):
 		return nil
 	case s.adminOff:
-		return refusal(connect.CodeUnimplemented, reasonAdminOff, "writes, the audit log, tokens and metrics are switched off on this server (its setting admin is off). Ask another server of this environment", "")
+		return refusal(connect.CodeUnimplemented, reasonAdminOff, "writes, the audit log, tokens and metrics are switched off here (the setting admin of this server, or of the upstream that it passes them on to). Ask another server of this environment", "")
 	}
-	return refusal(connect.CodeUnimplemented, reasonAdminElsewhere, "writes, the audit log, tokens and metrics have an address of their own on this server (its setting admin_listen). Ask its operator for it, and use it as the endpoint", "")
+	return refusal(connect.CodeUnimplemented, reasonAdminElsewhere, "writes, the audit log, tokens and metrics have an address of their own (the setting admin_listen of this server, or of the upstream that it passes them on to). Ask its operator for it, and use it as the endpoint", "")
 }
