@@ -48,6 +48,8 @@ const wholeFactor = 3
 
 // Store is a store.Store in a PostgreSQL database.
 type Store struct {
+	store.Writes
+
 	name    string // the database, for messages
 	env     string
 	self    string        // tells this process's own notifications from others'
@@ -90,6 +92,9 @@ func Open(ctx context.Context, address string, options Options) (*Store, error) 
 		name: nameOf(&config.ConnConfig.Config), env: options.Environment, self: rand.Text(), options: options, log: options.Logger,
 		limit:    orDefault(options.StatementTimeout, defaultStatementTimeout),
 		notified: make(chan struct{}, 1),
+	}
+	s.Transact = func(ctx context.Context, doing string, do func(context.Context, store.Tx) error) error {
+		return s.transact(ctx, doing+" in", func(ctx context.Context, t tx) error { return do(ctx, t) })
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)

@@ -9,9 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/store"
-	"github.com/bunting-flags/terraform-provider-bunting/internal/token"
 )
 
 // transact runs do in a write transaction that has locked the revision row, and
@@ -71,18 +69,6 @@ func (s *Store) commit(ctx context.Context, writing pgx.Tx) error {
 	return fmt.Errorf("%w: the connection was lost while committing, so whether the changes were written is not known. Read what is there, or send the same request id again: then it is made once: %w", store.ErrUnreachable, err)
 }
 
-// Apply makes a batch of changes.
-func (s *Store) Apply(ctx context.Context, batch store.Batch) (outcome store.Outcome, err error) {
-	err = s.transact(ctx, "apply changes in", func(ctx context.Context, t tx) (err error) {
-		outcome, err = store.Write(ctx, t, batch)
-		return err
-	})
-	if err != nil {
-		return store.Outcome{}, err
-	}
-	return outcome, nil
-}
-
 // ExpireHolds commits the expiry of every hold whose time has come.
 func (s *Store) ExpireHolds(ctx context.Context, now time.Time) (outcome store.Outcome, err error) {
 	// Asked each second, and there is hardly ever one: nobody is kept from
@@ -104,45 +90,4 @@ func (s *Store) ExpireHolds(ctx context.Context, now time.Time) (outcome store.O
 		return store.Outcome{}, err
 	}
 	return outcome, nil
-}
-
-// CreateToken keeps a new token.
-func (s *Store) CreateToken(ctx context.Context, t token.Token, actor string) error {
-	return s.transact(ctx, "create a token in", func(ctx context.Context, tx tx) error { return store.AddToken(ctx, tx, t, actor) })
-}
-
-// RevokeToken ends the living token of the name.
-func (s *Store) RevokeToken(ctx context.Context, name, actor string, now time.Time) (revoked token.Token, err error) {
-	err = s.transact(ctx, "revoke a token in", func(ctx context.Context, tx tx) (err error) {
-		revoked, err = store.EndToken(ctx, tx, name, actor, now)
-		return err
-	})
-	if err != nil {
-		return token.Token{}, err
-	}
-	return revoked, nil
-}
-
-// Supersede notes that this store has taken the place of the former one.
-func (s *Store) Supersede(ctx context.Context, former, actor string, now time.Time) (revision flag.Revision, err error) {
-	err = s.transact(ctx, "supersede a store in", func(ctx context.Context, tx tx) (err error) {
-		revision, err = store.TakePlace(ctx, tx, former, actor, now)
-		return err
-	})
-	if err != nil {
-		return flag.Revision{}, err
-	}
-	return revision, nil
-}
-
-// Renew gives the store of the id former a new random one.
-func (s *Store) Renew(ctx context.Context, former string, now time.Time) (revision flag.Revision, err error) {
-	err = s.transact(ctx, "renew the store's id in", func(ctx context.Context, tx tx) (err error) {
-		revision, err = store.Rename(ctx, tx, former, now)
-		return err
-	})
-	if err != nil {
-		return flag.Revision{}, err
-	}
-	return revision, nil
 }

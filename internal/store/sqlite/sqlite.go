@@ -32,6 +32,8 @@ const readers = 4
 
 // Store is a store.Store in one file, or in memory.
 type Store struct {
+	store.Writes
+
 	name string // the file, or "memory:", for messages
 	env  string
 
@@ -75,6 +77,9 @@ func OpenMemory(ctx context.Context, options Options) (*Store, error) {
 
 func newStore(name string, options Options) *Store {
 	s := &Store{name: name, env: options.Environment}
+	s.Transact = func(ctx context.Context, doing string, do func(context.Context, store.Tx) error) error {
+		return s.transact(ctx, doing, func(ctx context.Context, t tx) error { return do(ctx, t) })
+	}
 	s.life, s.end = context.WithCancel(context.Background())
 	return s
 }

@@ -141,18 +141,6 @@ func (s *Store) Since(ctx context.Context, number int64) (commits []store.Commit
 	return commits, ok, err
 }
 
-// Apply makes a batch of changes.
-func (s *Store) Apply(ctx context.Context, batch store.Batch) (outcome store.Outcome, err error) {
-	err = s.transact(ctx, "apply changes", func(ctx context.Context, t tx) (err error) {
-		outcome, err = store.Write(ctx, t, batch)
-		return err
-	})
-	if err != nil {
-		return store.Outcome{}, err
-	}
-	return outcome, nil
-}
-
 // ExpireHolds commits the expiry of every hold whose time has come.
 func (s *Store) ExpireHolds(ctx context.Context, now time.Time) (outcome store.Outcome, err error) {
 	// Asked each second, and there is hardly ever one: nobody is kept from
@@ -225,47 +213,6 @@ func readAudit(ctx context.Context, q querier, where string, args ...any) ([]sto
 		entries = append(entries, e)
 	}
 	return entries, rows.Err()
-}
-
-// CreateToken keeps a new token.
-func (s *Store) CreateToken(ctx context.Context, t token.Token, actor string) error {
-	return s.transact(ctx, "create a token", func(ctx context.Context, tx tx) error { return store.AddToken(ctx, tx, t, actor) })
-}
-
-// RevokeToken ends the living token of the name.
-func (s *Store) RevokeToken(ctx context.Context, name, actor string, now time.Time) (revoked token.Token, err error) {
-	err = s.transact(ctx, "revoke a token", func(ctx context.Context, tx tx) (err error) {
-		revoked, err = store.EndToken(ctx, tx, name, actor, now)
-		return err
-	})
-	if err != nil {
-		return token.Token{}, err
-	}
-	return revoked, nil
-}
-
-// Supersede notes that this store has taken the place of the former one.
-func (s *Store) Supersede(ctx context.Context, former, actor string, now time.Time) (revision flag.Revision, err error) {
-	err = s.transact(ctx, "supersede a store", func(ctx context.Context, tx tx) (err error) {
-		revision, err = store.TakePlace(ctx, tx, former, actor, now)
-		return err
-	})
-	if err != nil {
-		return flag.Revision{}, err
-	}
-	return revision, nil
-}
-
-// Renew gives the store of the id former a new random one.
-func (s *Store) Renew(ctx context.Context, former string, now time.Time) (revision flag.Revision, err error) {
-	err = s.transact(ctx, "renew the store's id", func(ctx context.Context, tx tx) (err error) {
-		revision, err = store.Rename(ctx, tx, former, now)
-		return err
-	})
-	if err != nil {
-		return flag.Revision{}, err
-	}
-	return revision, nil
 }
 
 // Notified is nil: nobody else can write to the file.
