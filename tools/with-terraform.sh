@@ -27,10 +27,10 @@ export TF_ACC_TERRAFORM_PATH=$cli
 export TF_CLI_CONFIG_FILE=/dev/null
 export CHECKPOINT_DISABLE=1
 # OpenTofu looks for providers without a host at its own registry's address, and so must the tests offer ours.
-if "$cli" version | grep -q '^OpenTofu'; then
-	export TF_ACC_PROVIDER_HOST=registry.opentofu.org
-else
-	unset TF_ACC_PROVIDER_HOST
-fi
+# Not piped into grep -q: that stops reading at the first line, the CLI may die of it, and pipefail makes that a "no".
+case $("$cli" version) in
+OpenTofu*) export TF_ACC_PROVIDER_HOST=registry.opentofu.org ;;
+*) unset TF_ACC_PROVIDER_HOST ;;
+esac
 
 exec "$@"
