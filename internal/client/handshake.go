@@ -20,6 +20,11 @@ type Server struct {
 	// How many living and archived flags, overrides and holds there are, and
 	// about how many bytes a whole snapshot takes.
 	Flags, Overrides, Holds, SnapshotBytes int64
+	// Fresh says that the server had heard its source of truth when it told the
+	// revision; false too where it does not tell.
+	Fresh bool
+	// CompiledFlags is how many flags the server evaluates that no snapshot has.
+	CompiledFlags int64
 	// Actor is the caller as the server knows it: the token's name, scopes and
 	// key prefix.
 	Actor token.Actor
@@ -79,6 +84,7 @@ func (c *Client) greet(ctx context.Context) (*Server, error) {
 	s := &Server{
 		Environment: m.GetEnvironment(), Version: m.GetVersion(), Capabilities: m.GetCapabilities(), Revision: wire.ToRevision(m.GetRevision()),
 		Flags: m.GetFlags(), Overrides: m.GetOverrides(), Holds: m.GetHolds(), SnapshotBytes: m.GetSnapshotBytes(),
+		Fresh: m.Stale != nil && !m.GetStale(), CompiledFlags: m.GetCompiledFlags(),
 		Actor: token.Actor{Name: m.GetActor(), Prefix: flag.Key(m.GetPrefix())}, TokenID: m.GetTokenId(), Chain: m.GetChain(),
 	}
 	for _, scope := range m.GetScopes() {

@@ -70,7 +70,7 @@ func write(to io.Writer, c Copy) error {
 			return err
 		}
 	}
-	for o := range objects(c.Snapshot) {
+	for o := range c.Snapshot.Objects() {
 		if err := out.message(wire.FromObject(o.Ref(), o)); err != nil {
 			return err
 		}
@@ -80,27 +80,6 @@ func write(to io.Writer, c Copy) error {
 	}
 	_, err = to.Write(sum.Sum(nil))
 	return err
-}
-
-// objects gives everything that a snapshot holds.
-func objects(s *flag.Snapshot) iter.Seq[flag.Object] {
-	return func(yield func(flag.Object) bool) {
-		for f := range s.Flags("") {
-			if !yield(f) {
-				return
-			}
-		}
-		for o := range s.Overrides("") {
-			if !yield(o) {
-				return
-			}
-		}
-		for h := range s.Holds("") {
-			if !yield(h) {
-				return
-			}
-		}
-	}
 }
 
 // recordWriter writes records.

@@ -73,7 +73,7 @@ func readBytes(content []byte, environment string) (*Copy, error) {
 // sum tells copies apart by all that they hold but the time of writing.
 func sum(c Copy) string {
 	digest := sha256.New()
-	for o := range objects(c.Snapshot) {
+	for o := range c.Snapshot.Objects() {
 		flag.Digest(digest, o.Ref(), o)
 	}
 	return fmt.Sprintf("%s %v %q %x %+v", c.Snapshot.Environment, c.Snapshot.Revision, c.Snapshot.Supersedes, digest.Sum(nil), c.Tokens)

@@ -76,6 +76,14 @@ func (v View) Evaluate(key flag.Key, caller flag.Context) flag.Answer {
 	return answer
 }
 
+// Compiled gives the number of flags that are compiled in.
+func (v View) Compiled() int {
+	if v.compiled == nil {
+		return 0
+	}
+	return len(v.compiled.Keys())
+}
+
 // Keys gives the keys of all known flags under the prefix, in order: those of the
 // snapshot and those that are compiled in.
 func (v View) Keys(prefix flag.Key) iter.Seq[flag.Key] {

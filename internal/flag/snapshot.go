@@ -156,6 +156,27 @@ func under[T any](t *tree[T], prefix Key, key func(*T) Key) iter.Seq[*T] {
 	}
 }
 
+// Objects gives everything: flags, overrides, holds, each in order.
+func (s *Snapshot) Objects() iter.Seq[Object] {
+	return func(yield func(Object) bool) {
+		for f := range s.Flags("") {
+			if !yield(f) {
+				return
+			}
+		}
+		for o := range s.Overrides("") {
+			if !yield(o) {
+				return
+			}
+		}
+		for h := range s.Holds("") {
+			if !yield(h) {
+				return
+			}
+		}
+	}
+}
+
 // Killed reports whether a hold on the flag stands.
 func (s *Snapshot) Killed(key Key, now time.Time) (killed bool) {
 	s.holds.from(HoldRef(key, ""), func(h *Hold) bool {

@@ -47,6 +47,7 @@ func (s admin) GetServer(ctx context.Context, _ *connect.Request[buntingv1.GetSe
 		Environment: view.Environment, EnvironmentColor: s.color, Version: s.version, Protocol: wire.Protocol, OldestProtocol: wire.OldestProtocol,
 		Revision: wire.FromRevision(view.Revision), Flags: int64(flags), Overrides: int64(overrides), Holds: int64(holds), SnapshotBytes: bytes,
 		Actor: c.Name, Prefix: string(c.Prefix), TokenId: c.id, TokenExpiresAt: wire.FromTime(c.ends), Chain: s.chain(),
+		Stale: &view.Stale, CompiledFlags: int64(view.Compiled()),
 	}
 	for _, scope := range c.Scopes {
 		m.Scopes = append(m.Scopes, buntingv1.Scope(scope))

@@ -300,6 +300,7 @@ func TestTheHandshake(t *testing.T) {
 	want := &buntingv1.GetServerResponse{
 		Environment: "test", EnvironmentColor: "#cc0000", Version: "1.2.3", Protocol: 1, OldestProtocol: 1, Revision: wire.FromRevision(at),
 		Flags: 2, Overrides: 1, Holds: 1, Actor: "admin", Scopes: []buntingv1.Scope{buntingv1.Scope_SCOPE_ADMIN},
+		Stale: new(bool),
 	}
 	if !proto.Equal(m, want) || size < 100 || size > 2000 {
 		t.Errorf("%v of %d bytes, want %v", m, size, want)

@@ -1220,7 +1220,13 @@ type GetServerResponse struct {
 	EnvironmentColor string `protobuf:"bytes,16,opt,name=environment_color,json=environmentColor,proto3" json:"environment_color,omitempty"`
 	// The servers from here to the root, this one first, each by an id that it
 	// made at its start. A proxy that finds its own has itself for an upstream.
-	Chain         []string `protobuf:"bytes,17,rep,name=chain,proto3" json:"chain,omitempty"`
+	Chain []string `protobuf:"bytes,17,rep,name=chain,proto3" json:"chain,omitempty"`
+	// Whether the source of truth has not been heard for a while, so that revision may
+	// be old; absent where the server does not tell.
+	Stale *bool `protobuf:"varint,18,opt,name=stale,proto3,oneof" json:"stale,omitempty"`
+	// How many flags are compiled in: they are in no snapshot, and are evaluated where
+	// the store has no such flag.
+	CompiledFlags int64 `protobuf:"varint,19,opt,name=compiled_flags,json=compiledFlags,proto3" json:"compiled_flags,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1372,6 +1378,20 @@ func (x *GetServerResponse) GetChain() []string {
 		return x.Chain
 	}
 	return nil
+}
+
+func (x *GetServerResponse) GetStale() bool {
+	if x != nil && x.Stale != nil {
+		return *x.Stale
+	}
+	return false
+}
+
+func (x *GetServerResponse) GetCompiledFlags() int64 {
+	if x != nil {
+		return x.CompiledFlags
+	}
+	return 0
 }
 
 // GetSnapshotRequest asks for definitions.
@@ -3643,7 +3663,7 @@ const file_bunting_v1_admin_proto_rawDesc = "" +
 	"\x06absent\x18\x04 \x01(\v2\x0f.bunting.v1.RefH\x00R\x06absent\x12+\n" +
 	"\aremoved\x18\x05 \x01(\v2\x11.bunting.v1.StampR\aremovedB\b\n" +
 	"\x06object\"\x12\n" +
-	"\x10GetServerRequest\"\xd8\x04\n" +
+	"\x10GetServerRequest\"\xa4\x05\n" +
 	"\x11GetServerResponse\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x1a\n" +
@@ -3662,7 +3682,10 @@ const file_bunting_v1_admin_proto_rawDesc = "" +
 	"\btoken_id\x18\x0e \x01(\tR\atokenId\x12D\n" +
 	"\x10token_expires_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\x0etokenExpiresAt\x12+\n" +
 	"\x11environment_color\x18\x10 \x01(\tR\x10environmentColor\x12\x14\n" +
-	"\x05chain\x18\x11 \x03(\tR\x05chain\"\xd2\x01\n" +
+	"\x05chain\x18\x11 \x03(\tR\x05chain\x12\x19\n" +
+	"\x05stale\x18\x12 \x01(\bH\x00R\x05stale\x88\x01\x01\x12%\n" +
+	"\x0ecompiled_flags\x18\x13 \x01(\x03R\rcompiledFlagsB\b\n" +
+	"\x06_stale\"\xd2\x01\n" +
 	"\x12GetSnapshotRequest\x12;\n" +
 	"\x0eknown_revision\x18\x01 \x01(\v2\x14.bunting.v1.RevisionR\rknownRevision\x12\x16\n" +
 	"\x06prefix\x18\x02 \x01(\tR\x06prefix\x12&\n" +
@@ -4062,6 +4085,7 @@ func file_bunting_v1_admin_proto_init() {
 		(*Object_Hold)(nil),
 		(*Object_Absent)(nil),
 	}
+	file_bunting_v1_admin_proto_msgTypes[10].OneofWrappers = []any{}
 	file_bunting_v1_admin_proto_msgTypes[12].OneofWrappers = []any{
 		(*GetSnapshotResponse_Start)(nil),
 		(*GetSnapshotResponse_Objects)(nil),

@@ -1,0 +1,48 @@
+package client
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"time"
+
+	"github.com/bunting-flags/terraform-provider-bunting/definitioncache"
+	"github.com/bunting-flags/terraform-provider-bunting/definitioncache/redis"
+)
+
+// SharedPlace says where processes share definitions: in a Redis or in a folder.
+// The zero SharedPlace is none.
+type SharedPlace struct {
+	// RedisURL, RedisPassword and RedisPrefix are as in redis.Options; none with a
+	// Directory.
+	RedisURL, RedisPassword, RedisPrefix string
+	// RedisCA is the certificates in PEM form of whom to trust for rediss://; "": the
+	// system's authorities.
+	RedisCA string
+	// RedisTimeout is the deadline of a call to Redis; 0: that of redis.Options.
+	RedisTimeout time.Duration
+	// Directory is a folder that the processes share.
+	Directory string
+}
+
+// Open gives this process's part in what is shared there. It connects nowhere yet.
+// The error names what is wrong with the place, and no secret.
+func (p SharedPlace) Open(key definitioncache.Key, timing definitioncache.Timing) (definitioncache.Cache, error) {
+	switch {
+	case p.Directory != "" && p.RedisURL != "":
+		return nil, errors.New("definitions are shared in a Redis or in a folder, and both are set. Remove one of them")
+	case p.Directory != "":
+		return definitioncache.NewFile(p.Directory, key, timing)
+	case p.RedisURL == "":
+		return nil, errors.New("there is neither a Redis nor a folder to share definitions in. Set one of them")
+	}
+	options := redis.Options{URL: p.RedisURL, Password: p.RedisPassword, Prefix: p.RedisPrefix, Timeout: p.RedisTimeout}
+	if p.RedisCA != "" {
+		trusted := x509.NewCertPool()
+		if !trusted.AppendCertsFromPEM([]byte(p.RedisCA)) {
+			return nil, errors.New("the certificates of whom to trust for the Redis cannot be read. Give them in PEM form, as file(\"ca.pem\") reads them")
+		}
+		options.TLS = &tls.Config{RootCAs: trusted, MinVersion: tls.VersionTLS12}
+	}
+	return redis.New(options, key, timing)
+}
