@@ -75,7 +75,7 @@ func (b *board) receive(owner string, received Received, unusable bool, timing T
 	case received.Unchanged && (!there || present.Revision != received.Revision):
 		return ErrNoCopy
 	case received.Unchanged:
-	case there && !received.Replaces(present):
+	case there && !received.Replaces(present) && present.Revision != received.Overrules:
 		return older(received.Revision, present.Revision)
 	default:
 		b.Header = received.Header

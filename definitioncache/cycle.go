@@ -1,7 +1,6 @@
 package definitioncache
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,8 +20,12 @@ type Cycle struct {
 
 	mu        sync.Mutex // guards what follows; a step holds it, so one follows the other
 	applied   *Header    // nil: nothing is in memory
+	proven    bool       // the server itself told us of it, and not the shared copy alone
+	confirmed time.Time  // when the server last said so, to us or to who renewed the copy
+	copied    time.Time  // when the shared copy was last confirmed, as far as it was read
 	published Header     // what conditional fetches go by: it is in the shared copy for certain
-	confirmed time.Time
+	doubt     doubt
+	patience  time.Time // until when this step waits for the cache
 	failures  int       // of fetches, in a row
 	yieldTill time.Time // somebody else is to lead
 	denial    error     // why nothing is asked of the server until then; nil: it may be asked
@@ -48,22 +51,23 @@ func New(options Options) (*Cycle, error) {
 	if options.Log == nil {
 		options.Log = slog.New(slog.DiscardHandler)
 	}
-	alone := cmp.Or(options.Alone, 4*options.Timing.Poll)
-	return &Cycle{options: options, budget: budget{every: alone}}, nil
+	return &Cycle{options: options, budget: newBudget(options)}, nil
 }
 
 // Run takes a step each poll until the context ends, and shuts the cache down.
 // The error is of that.
 func (c *Cycle) Run(ctx context.Context) error {
+	wake := c.options.Wake
 	for ctx.Err() == nil {
 		_ = c.Step(ctx) // it was told
-		// Less than a poll, so that two are never longer than the lock; and never quite
-		// as long, so that many do not ask at once.
-		timer := time.NewTimer(c.options.Timing.Poll - rand.N(c.options.Timing.Poll/10+1)) //nolint:gosec // Nobody gains by guessing it.
+		timer := time.NewTimer(c.pause())
 		select {
 		case <-ctx.Done():
 		case <-timer.C:
-		case <-c.options.Wake:
+		case _, more := <-wake:
+			if !more {
+				wake = nil
+			}
 		}
 		timer.Stop()
 	}
@@ -77,6 +81,7 @@ func (c *Cycle) Shutdown(ctx context.Context) error {
 	err := c.options.Cache.Shutdown(ctx)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.budget.cause = nil
 	c.lead(false)
 	c.observe()
 	return err
@@ -95,14 +100,20 @@ func (c *Cycle) Step(ctx context.Context) error {
 
 // step: c.mu is held, as in all that it calls.
 func (c *Cycle) step(ctx context.Context) error {
-	if time.Now().Before(c.yieldTill) {
+	now := time.Now()
+	if c.overdue(now) {
+		// Not the cache first: its calls may take long to fail. The next poll tries it.
+		return errors.Join(c.budget.cause, c.ask(ctx))
+	}
+	c.patience = c.waits(now)
+	if now.Before(c.yieldTill) {
 		if err := c.follow(ctx); err != nil {
 			return err
 		}
 		return c.denial
 	}
 	c.denial = nil
-	turn, err := c.options.Cache.ShouldFetch(ctx, Refresh)
+	turn, err := c.shouldFetch(ctx, Refresh)
 	c.lead(err == nil && turn == Lead)
 	switch {
 	case errors.Is(err, ErrShutdown):
@@ -111,6 +122,8 @@ func (c *Cycle) step(ctx context.Context) error {
 		return c.alone(ctx, err)
 	case turn == Follow:
 		return c.follow(ctx)
+	case c.applied == nil:
+		return c.takeOver(ctx)
 	default:
 		return c.fetchAndPublish(ctx, c.published)
 	}
@@ -118,7 +131,7 @@ func (c *Cycle) step(ctx context.Context) error {
 
 // follow reads the shared copy.
 func (c *Cycle) follow(ctx context.Context) error {
-	found, err := c.options.Cache.Definitions(ctx, c.known())
+	found, err := c.definitions(ctx, c.known())
 	switch {
 	case errors.Is(err, ErrUnusable):
 		return c.replace(ctx, err)
@@ -129,36 +142,35 @@ func (c *Cycle) follow(ctx context.Context) error {
 	case c.applied == nil:
 		return c.start(ctx)
 	}
-	return c.keep(ctx, time.Since(c.confirmed))
+	return c.keep(ctx)
 }
 
 // take applies the shared copy when it is newer.
 func (c *Cycle) take(ctx context.Context, found *Copy) error {
+	c.copied = time.Now().Add(-found.Age)
 	switch {
-	case c.applied != nil && found.Revision == c.applied.Revision:
-	case c.applied != nil && !found.Replaces(*c.applied):
-		c.counts.RefusedAsOlder++
-		err := older(found.Revision, c.applied.Revision)
-		if found.Revision.Store != c.applied.Revision.Store {
-			return c.alone(ctx, fmt.Errorf("the shared copy is not followed: what is served %w", err))
-		}
-		return c.keep(ctx, time.Since(c.confirmed))
-	default:
+	case c.applied == nil || found.Revision != c.applied.Revision && found.Replaces(*c.applied):
 		if err := c.options.Apply(ctx, *found); err != nil {
 			return c.alone(ctx, fmt.Errorf("apply the shared copy: %w", err))
 		}
-		c.applied = &found.Header
+		c.applied, c.proven, c.confirmed = &found.Header, false, c.copied
+	case found.Revision != c.applied.Revision:
+		c.counts.RefusedAsOlder++
+		return c.alone(ctx, fmt.Errorf("the shared copy is not followed: what is served %w", older(found.Revision, c.applied.Revision)))
+	case c.copied.After(c.confirmed):
+		c.confirmed = c.copied
 	}
-	c.published, c.confirmed = *c.applied, time.Now().Add(-found.Age)
-	return c.keep(ctx, found.Age)
+	c.published = *c.applied
+	return c.keep(ctx)
 }
 
-// keep serves what is in memory, and asks the server beside it when it is too old.
-func (c *Cycle) keep(ctx context.Context, age time.Duration) error {
-	if c.options.MaxAge > 0 && age > c.options.MaxAge {
-		return c.alone(ctx, fmt.Errorf("the server confirmed the shared copy longer than %s ago", c.options.MaxAge))
+// keep serves what is in memory, and asks the server beside it when the copy was
+// not renewed for too long.
+func (c *Cycle) keep(ctx context.Context) error {
+	if c.options.MaxAge > 0 && !time.Now().Before(c.late()) {
+		return c.alone(ctx, fmt.Errorf("nobody has confirmed the shared copy for %s, and %s are allowed", time.Since(c.copied).Round(time.Millisecond), c.options.MaxAge))
 	}
-	c.budget.rest()
+	c.rest()
 	return nil
 }
 
@@ -170,7 +182,7 @@ func (c *Cycle) replace(ctx context.Context, cause error) error {
 	if c.denial != nil {
 		return cause
 	}
-	turn, err := c.options.Cache.ShouldFetch(ctx, NoCopy)
+	turn, err := c.shouldFetch(ctx, NoCopy)
 	if err != nil || turn == Follow {
 		return c.alone(ctx, errors.Join(cause, err))
 	}
@@ -185,7 +197,7 @@ func (c *Cycle) start(ctx context.Context) error {
 		return c.denial
 	}
 	for until := time.Now().Add(c.options.Timing.Fetch); time.Now().Before(until); {
-		turn, err := c.options.Cache.ShouldFetch(ctx, NoCopy)
+		turn, err := c.shouldFetch(ctx, NoCopy)
 		if err != nil {
 			return c.alone(ctx, err)
 		}
@@ -196,7 +208,7 @@ func (c *Cycle) start(ctx context.Context) error {
 		if err := c.jitter(ctx); err != nil {
 			return err
 		}
-		found, err := c.options.Cache.Definitions(ctx, Revision{})
+		found, err := c.definitions(ctx, Revision{})
 		switch {
 		case err != nil && !errors.Is(err, ErrUnusable):
 			return c.alone(ctx, err)
@@ -205,126 +217,6 @@ func (c *Cycle) start(ctx context.Context) error {
 		}
 	}
 	return c.alone(ctx, errors.New("those whose turn it was to fetch published nothing"))
-}
-
-// fetchAndPublish is the leader's part. What was published last is known; the
-// zero Header: fetch everything.
-func (c *Cycle) fetchAndPublish(ctx context.Context, known Header) error {
-	received, err := c.fetch(ctx, known.Revision)
-	if err != nil {
-		return err
-	}
-	if received.Unchanged {
-		if received.Header = known; c.known() == known.Revision {
-			c.confirmed = time.Now()
-		}
-		err := c.options.Cache.DefinitionsReceived(ctx, received)
-		if errors.Is(err, ErrNoCopy) && known.Revision != (Revision{}) {
-			c.published = Header{}
-			return c.fetchAndPublish(ctx, Header{})
-		}
-		return c.publishing(ctx, err)
-	}
-	if err := c.apply(ctx, received); err != nil {
-		return err
-	}
-	if err := c.publishing(ctx, c.options.Cache.DefinitionsReceived(ctx, received)); err != nil {
-		return err
-	}
-	c.published = received.Header // not before: or what others never saw would be "unchanged" for ever
-	c.counts.Published++
-	return nil
-}
-
-// publishing says what became of it. We serve what we fetched ourselves.
-func (c *Cycle) publishing(ctx context.Context, err error) error {
-	switch {
-	case err == nil:
-		c.budget.rest()
-		return nil
-	case errors.Is(err, ErrOlder): // then the others have what is newer
-		c.counts.RefusedAsOlder++
-		return errors.Join(fmt.Errorf("share the definitions: %w", err), c.follow(ctx))
-	default:
-		c.counts.CacheErrors++
-		return fmt.Errorf("share the definitions: %w", err)
-	}
-}
-
-// alone asks the server without the cache, for the reason given. Who has nothing
-// to serve asks soon; who has keeps to the budget.
-func (c *Cycle) alone(ctx context.Context, cause error) error {
-	if ctx.Err() != nil {
-		return cause
-	}
-	c.counts.CacheErrors++
-	if c.denial != nil {
-		return cause
-	}
-	known := Header{}
-	if c.applied != nil {
-		if !c.budget.spend(time.Now()) {
-			return cause
-		}
-		known = *c.applied
-	} else if err := c.jitter(ctx); err != nil {
-		return cause
-	}
-	received, err := c.fetch(ctx, known.Revision)
-	switch {
-	case err != nil:
-	case received.Unchanged:
-		c.confirmed = time.Now()
-	default:
-		err = c.apply(ctx, received)
-	}
-	return errors.Join(cause, err)
-}
-
-// fetch asks the server once.
-func (c *Cycle) fetch(ctx context.Context, known Revision) (Received, error) {
-	c.counts.Fetches++
-	limited, cancel := context.WithTimeout(ctx, c.options.Timing.Fetch)
-	defer cancel()
-	received, err := c.options.Fetch(limited, known)
-	if err == nil && received.Unchanged && known == (Revision{}) {
-		err = errors.New("the server says that nothing changed, and was asked for everything")
-	}
-	if err == nil {
-		c.failures = 0
-		return received, nil
-	}
-	err = fmt.Errorf("fetch definitions: %w", err)
-	c.failures++
-	denied := errors.Is(err, ErrDenied)
-	if denied || c.failures >= failuresToYield {
-		// Until the lock has run out and somebody else could take it.
-		c.failures, c.yieldTill = 0, time.Now().Add(2*c.options.Timing.Lock)
-		c.lead(false)
-	}
-	if denied {
-		c.denial = err
-	}
-	return Received{}, err
-}
-
-// apply takes over what the server said, unless it is older than what is served.
-func (c *Cycle) apply(ctx context.Context, received Received) error {
-	if c.applied != nil && c.applied.Revision.Store == received.Revision.Store {
-		if received.Revision.Number < c.applied.Revision.Number {
-			c.counts.RefusedAsOlder++
-			return fmt.Errorf("the server's answer is not taken: what is served is newer: it has revision %d, the answer %d", c.applied.Revision.Number, received.Revision.Number)
-		}
-		if received.Revision == c.applied.Revision {
-			c.confirmed = time.Now()
-			return nil
-		}
-	}
-	if err := c.options.Apply(ctx, Copy{Header: received.Header, Body: received.Body}); err != nil {
-		return fmt.Errorf("apply the server's definitions: %w", err)
-	}
-	c.applied, c.confirmed = &received.Header, time.Now()
-	return nil
 }
 
 func (c *Cycle) known() Revision {

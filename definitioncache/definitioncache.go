@@ -40,7 +40,7 @@ type Cache interface {
 	// When it returns nil, others read just that, and its life begins anew.
 	//
 	// Changed definitions become the copy where they do not go backwards (see
-	// [Header.Replaces]); else [ErrOlder]. Unchanged ones only renew the life of the
+	// [Header.Replaces] and [Received.Overrules]); else [ErrOlder]. Unchanged ones only renew the life of the
 	// copy; where the copy is not of their revision, or gone: [ErrNoCopy], and the
 	// caller must fetch everything. [ErrNotLeader]: another has the lock by now.
 	// [ErrTooLarge]: it is over [MaxSize]. [ErrShutdown]: Shutdown was called. After
@@ -167,6 +167,10 @@ type Received struct {
 	Header
 	Body      []byte // none is a value as well: an empty list
 	Unchanged bool   // the server has what was asked about; Body does not count
+	// Overrules is a revision that the server, asked directly again and again, does not
+	// have: a copy of just that one is replaced, though it is newer. The zero Revision:
+	// none is.
+	Overrules Revision
 }
 
 // Validate says what keeps it from being shared under a key.

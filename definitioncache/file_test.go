@@ -88,7 +88,7 @@ func TestADamagedFileIsRefusedAndPublishedAnew(t *testing.T) {
 			}
 			s := newServer(3)
 			process := newProcess(t, file, s)
-			process.good(t, 3)
+			process.bad(t, 3, definitioncache.ErrUnusable) // it says why it fetched everything
 			if found, err := file.Definitions(t.Context(), definitioncache.Revision{}); err != nil || found.Revision.Number != 3 {
 				t.Errorf("it was not published anew: %+v, %v", found, err)
 			}

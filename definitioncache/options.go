@@ -11,28 +11,38 @@ import (
 // asking again soon would not help.
 var ErrDenied = errors.New("the server denies the definitions")
 
+// ErrAhead is what a Fetch wraps when the server does not have the revision that it
+// was asked about: it is asked for everything then.
+var ErrAhead = errors.New("the server does not have the revision that it was asked about")
+
 // Options are what a [Cycle] is made of.
 type Options struct {
 	Cache  Cache
 	Timing Timing // the cache's
 
 	// Fetch asks the server for what is newer than known, or for all there is when
-	// known is the zero Revision. [ErrDenied]: see there. Its context has a deadline of
+	// known is the zero Revision. [ErrDenied], [ErrAhead]: see there. Its context has a deadline of
 	// Timing.Fetch.
 	Fetch func(ctx context.Context, known Revision) (Received, error)
 
-	// Apply takes definitions over: the server's, or the shared copy's, never older
-	// ones of the same store. Of another store's it is the judge; the shared copy is
-	// followed to one that says that it supersedes. After an error nothing of it is
-	// published.
+	// Apply takes definitions over: the server's, or the shared copy's. Of another
+	// store's it is the judge; the shared copy is followed to one that says that it
+	// supersedes. Older ones of the same store it gets in one case: what is served is
+	// known from the shared copy alone, and the server, asked directly, has said
+	// something older 5 times in a row and for 10 s. (A replica that lags behind does for
+	// seconds; a revision that somebody put into the shared place does not stay.)
+	// After an error nothing of it is published.
 	Apply func(ctx context.Context, definitions Copy) error
 
-	// MaxAge is how long ago the server may have confirmed the copy; an older one is
-	// served, and the server asked beside it, within the budget. 0: however long.
+	// MaxAge is how long ago the server may have confirmed the copy. Before an older
+	// one is served the server is asked beside it, once each Alone. 0: however long.
 	MaxAge time.Duration
 
 	// Alone is how often one process may ask the server by itself while the cache is
-	// of no use and it has something to serve. 0: four polls.
+	// of no use and it has something to serve: for the first time when that is between
+	// half of Alone and Alone old. So with Run nothing is served that is older than
+	// Alone, a poll and a fetch, as long as the server answers. 0: four polls, or MaxAge
+	// when that is less.
 	Alone time.Duration
 
 	// Wake makes Run take a step at once; nil: never.

@@ -41,6 +41,7 @@ func Run(t *testing.T, start func(tb testing.TB) Shared) {
 		"what is known is not sent again":        whatIsKnown,
 		"what was handed in may be written over": writtenOver,
 		"older never replaces newer":             olderNeverReplacesNewer,
+		"what the server overrules":              whatIsOverruled,
 		"the same revision again":                theSameRevision,
 		"unchanged renews the copy's life":       unchangedRenews,
 		"unchanged of what is not there":         unchangedOfNothing,

@@ -86,6 +86,24 @@ func olderNeverReplacesNewer(p *place) {
 	p.has(leader, nil)
 }
 
+func whatIsOverruled(p *place) {
+	leader, follower := p.leader(), p.member()
+	hostile := Definitions(1<<63 - 1)
+	p.received(leader, hostile, nil)
+	want := Definitions(9)
+	want.Overrules = Definitions(1<<63 - 2).Revision
+	p.received(leader, want, definitioncache.ErrOlder)
+	p.has(follower, &hostile)
+	want.Overrules = hostile.Revision
+	p.received(follower, want, definitioncache.ErrNotLeader)
+	p.received(leader, want, nil)
+	p.has(follower, &want)
+	want = Definitions(10)
+	p.received(leader, want, nil)
+	p.received(leader, Definitions(9), definitioncache.ErrOlder)
+	p.has(follower, &want)
+}
+
 func theSameRevision(p *place) {
 	leader, follower := p.leader(), p.member()
 	p.received(leader, Definitions(1), nil)

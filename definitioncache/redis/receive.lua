@@ -1,16 +1,16 @@
 -- Arguments: owner, lifetime of the lock, of the copy, fence, 1 if unchanged, fence and mark of the copy that was
--- found unusable, mark, value, ids of the stores superseded.
+-- found unusable, mark, value, fence that is overruled, ids of the stores superseded.
 local owner = held(KEYS[1])
 if owner and owner ~= ARGV[1] and held(KEYS[2]) ~= ARGV[1] then return {'NOTLEADER'} end
 local fence, at, mark = copy()
 if fence and (fence .. mark == ARGV[6] or now() - at >= tonumber(ARGV[3])) then fence = nil end
 if ARGV[5] == '1' then
   if fence ~= ARGV[4] then return {'NOCOPY'} end
-elseif fence then
+elseif fence and fence ~= ARGV[9] then
   local replaces = string.sub(ARGV[4], 1, 19) >= string.sub(fence, 1, 19)
   if string.sub(ARGV[4], 21) ~= string.sub(fence, 21) then
     replaces = false
-    for i = 9, #ARGV do replaces = replaces or ARGV[i] == string.sub(fence, 21) end
+    for i = 10, #ARGV do replaces = replaces or ARGV[i] == string.sub(fence, 21) end
   end
   if not replaces then return {'OLDER', fence} end
 end

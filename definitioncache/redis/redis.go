@@ -199,7 +199,7 @@ func (c *Cache) DefinitionsReceived(ctx context.Context, received definitioncach
 	c.damageMu.Lock()
 	damage := c.damage
 	c.damageMu.Unlock()
-	arguments := []any{c.owner, milliseconds(c.timing.Lock), milliseconds(c.timing.Copy), fence(received.Revision), unchanged, damage, mark, value}
+	arguments := []any{c.owner, milliseconds(c.timing.Lock), milliseconds(c.timing.Copy), fence(received.Revision), unchanged, damage, mark, value, fence(received.Overrules)}
 	for _, store := range received.Supersedes {
 		arguments = append(arguments, store)
 	}

@@ -256,7 +256,10 @@ func TestTwoLeadersAtOnce(t *testing.T) {
 	if err := client(t, url).Del(t.Context(), prefix+lockKey).Err(); err != nil {
 		t.Fatal(err)
 	}
-	behind.says(t, 9, "older than the shared copy")
+	behind.says(t, 9, "what is served is newer")
+	if err := second.DefinitionsReceived(t.Context(), cachetest.Definitions(4)); !errors.Is(err, definitioncache.ErrOlder) {
+		t.Errorf("who leads as well publishes something older: %v", err)
+	}
 	copied(t, first, 9)
 	newer.says(t, 9)
 	if err := first.DefinitionsReceived(t.Context(), cachetest.Definitions(10)); !errors.Is(err, definitioncache.ErrNotLeader) {
