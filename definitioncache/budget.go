@@ -92,13 +92,13 @@ func (c *Cycle) overdue(now time.Time) bool {
 }
 
 // waits is until when a step waits for the cache: who has something to serve does not
-// wait until it is too old, but for a poll.
+// wait until that is too old, but for a poll at least where the cache was of use.
 func (c *Cycle) waits(now time.Time) time.Time {
 	if c.applied == nil {
 		return time.Time{}
 	}
-	poll := now.Add(c.options.Timing.Poll)
-	if due := c.due(); due.After(poll) {
+	due, poll := c.due(), now.Add(c.options.Timing.Poll)
+	if due.After(poll) || c.budget.cause != nil && due.After(now) {
 		return due
 	}
 	return poll

@@ -41,8 +41,8 @@ type Options struct {
 	// Alone is how often one process may ask the server by itself while the cache is
 	// of no use and it has something to serve: for the first time when that is between
 	// half of Alone and Alone old. So with Run nothing is served that is older than
-	// Alone, a poll and a fetch, as long as the server answers. 0: four polls, or MaxAge
-	// when that is less.
+	// Alone and a fetch, as long as the server answers; a poll more when a call of the
+	// cache begins to hang. 0: four polls, or MaxAge when that is less.
 	Alone time.Duration
 
 	// Wake makes Run take a step at once; nil: never.
