@@ -24,4 +24,5 @@ else
 end
 redis.call('PEXPIRE', KEYS[3], ARGV[3])
 if held(KEYS[2]) == ARGV[1] then redis.call('DEL', KEYS[2]) end
+if ARGV[5] ~= '1' then redis.pcall('PUBLISH', KEYS[3], ARGV[1]) end -- who may not is told of by polls alone
 return {'OK'}

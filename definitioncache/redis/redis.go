@@ -3,73 +3,28 @@
 package redis
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
-	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/url"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
-
-	goredis "github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/logging"
-	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/bunting-flags/terraform-provider-bunting/definitioncache"
 )
 
-const (
-	defaultPrefix  = "bunting"
-	defaultTimeout = time.Second
-
-	// valueTimeouts is how many times as long a call may take that carries the
-	// definitions' bytes.
-	valueTimeouts = 10
-
-	// connections is how many one process needs: its cycle has one call under way.
-	connections = 4
-)
-
-// quiet keeps the library from writing a line to the standard error output for each
-// dial that fails, beside the error that it returns.
-var quiet = sync.OnceFunc(logging.Disable)
-
-// Options say where the Redis is.
-type Options struct {
-	// URL is redis://, rediss:// (TLS) or unix://, with user, password and database:
-	// rediss://user:password@host:6379/0. The user needs the commands eval, evalsha,
-	// get, set, del, pttl, exists, type, time, hmget, hget, hset, hstrlen and pexpire on the
-	// keys below the prefix.
-	URL string
-	// Username and Password go before those of the URL, where they are given.
-	Username, Password string
-	// TLS goes before what rediss:// means by itself; with redis:// it is refused.
-	TLS *tls.Config
-	// Prefix begins all keys, without braces; "bunting" when empty.
-	Prefix string
-	// Timeout is the deadline of a call, ten times that of one that carries the
-	// definitions; 1 s when 0.
-	Timeout time.Duration
-}
-
 // Cache is the [definitioncache.Cache] in a Redis.
 type Cache struct {
-	key     definitioncache.Key
-	timing  definitioncache.Timing
-	timeout time.Duration
-	client  *goredis.Client
-	where   string // for messages
-	owner   string
-	keys    []string // of the lock, the claim and the copy: of one hash slot
+	*connection
 
-	mu    sync.RWMutex // guards ended; whoever calls Redis reads, so Shutdown waits for it
-	ended bool
+	key    definitioncache.Key
+	timing definitioncache.Timing
+	owner  string
+	keys   []string // of the lock, the claim and the copy: of one hash slot
 
 	damageMu sync.Mutex // guards damage
 	damage   string     // fence and mark of the copy that was found unusable
@@ -81,52 +36,15 @@ func New(options Options, key definitioncache.Key, timing definitioncache.Timing
 	if err := errors.Join(key.Validate(), timing.Validate()); err != nil {
 		return nil, err
 	}
-	connection, err := connectionOf(options)
+	connection, err := connect(options, "the shared definitions")
 	if err != nil {
 		return nil, err
 	}
-	quiet()
-	prefix := cmp.Or(options.Prefix, defaultPrefix)
-	if strings.ContainsAny(prefix, "{}") {
-		return nil, fmt.Errorf("the prefix of Redis' keys can not have braces, which choose a cluster's slot; found %q", prefix)
-	}
-	slot := fmt.Sprintf("%s:1:{%s:%s:%d:%s}:", prefix, url.QueryEscape(key.Environment), url.QueryEscape(key.Scope), key.Schema, url.QueryEscape(key.Store))
+	slot := fmt.Sprintf("%s:1:{%s:%s:%d:%s}:", connection.prefix, url.QueryEscape(key.Environment), url.QueryEscape(key.Scope), key.Schema, url.QueryEscape(key.Store))
 	return &Cache{
-		key: key, timing: timing, timeout: cmp.Or(options.Timeout, defaultTimeout),
-		client: goredis.NewClient(connection), where: connection.Addr, owner: rand.Text(),
+		connection: connection, key: key, timing: timing, owner: rand.Text(),
 		keys: []string{slot + "lock", slot + "claim", slot + "copy"},
 	}, nil
-}
-
-// connectionOf never shows the URL, which may hold a password.
-func connectionOf(options Options) (*goredis.Options, error) {
-	if options.Timeout < 0 {
-		return nil, fmt.Errorf("the deadline of a call to Redis can not be negative; found %s", options.Timeout)
-	}
-	connection, err := goredis.ParseURL(options.URL)
-	if err != nil {
-		return nil, errors.New("the URL of the Redis can not be read. It is redis://, rediss:// or unix://, with characters of the password that mean something in a URL escaped: rediss://user:password@host:6379/0")
-	}
-	if options.TLS != nil {
-		if connection.TLSConfig == nil {
-			return nil, errors.New("there are settings of TLS for the Redis, and its URL is not rediss://")
-		}
-		own := options.TLS.Clone()
-		own.ServerName = cmp.Or(own.ServerName, connection.TLSConfig.ServerName)
-		connection.TLSConfig = own
-	}
-	connection.Username = cmp.Or(options.Username, connection.Username)
-	connection.Password = cmp.Or(options.Password, connection.Password)
-	timeout := cmp.Or(options.Timeout, defaultTimeout)
-	connection.ContextTimeoutEnabled = true
-	connection.DialTimeout, connection.PoolTimeout = timeout, timeout
-	connection.ReadTimeout, connection.WriteTimeout = valueTimeouts*timeout, valueTimeouts*timeout
-	connection.DialerRetries, connection.MaxRetries = 1, 1 // once more, should an old connection be gone
-	connection.PoolSize, connection.PipelinePoolSize = connections, -1
-	// What a user of few rights may not, and nobody needs.
-	connection.DisableIdentity = true
-	connection.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	return connection, nil
 }
 
 // ShouldFetch is a [definitioncache.Cache]'s.
@@ -135,7 +53,7 @@ func (c *Cache) ShouldFetch(ctx context.Context, need definitioncache.Need) (def
 	if need == definitioncache.NoCopy {
 		want = "1"
 	}
-	answer, err := c.run(ctx, turnScript, c.timeout, c.owner, milliseconds(c.timing.Lock), milliseconds(c.timing.Fetch), want)
+	answer, err := c.run(ctx, turnScript, c.timeout, c.keys, c.owner, milliseconds(c.timing.Lock), milliseconds(c.timing.Fetch), want)
 	if err != nil {
 		return definitioncache.Follow, err
 	}
@@ -152,7 +70,7 @@ func (c *Cache) ShouldFetch(ctx context.Context, need definitioncache.Need) (def
 
 // Definitions is a [definitioncache.Cache]'s.
 func (c *Cache) Definitions(ctx context.Context, known definitioncache.Revision) (*definitioncache.Copy, error) {
-	answer, err := c.run(ctx, readScript, valueTimeouts*c.timeout, fence(known), milliseconds(c.timing.Copy), definitioncache.MaxStored)
+	answer, err := c.run(ctx, readScript, valueTimeouts*c.timeout, c.keys, fence(known), milliseconds(c.timing.Copy), definitioncache.MaxStored)
 	if err != nil {
 		return nil, err
 	}
@@ -203,7 +121,7 @@ func (c *Cache) DefinitionsReceived(ctx context.Context, received definitioncach
 	for _, store := range received.Supersedes {
 		arguments = append(arguments, store)
 	}
-	answer, err := c.run(ctx, receiveScript, timeout, arguments...)
+	answer, err := c.run(ctx, receiveScript, timeout, c.keys, arguments...)
 	if err != nil {
 		return err
 	}
@@ -223,35 +141,13 @@ func (c *Cache) DefinitionsReceived(ctx context.Context, received definitioncach
 
 // Shutdown is a [definitioncache.Cache]'s.
 func (c *Cache) Shutdown(ctx context.Context) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.ended {
-		return nil
-	}
-	c.ended = true
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
-	err := releaseScript.Run(ctx, c.client, c.keys, c.owner).Err()
-	if err = errors.Join(err, c.client.Close()); err != nil {
+	err := c.end(ctx, func(ctx context.Context) error {
+		return releaseScript.Run(ctx, c.client, c.keys, c.owner).Err()
+	})
+	if err != nil {
 		return c.say(fmt.Errorf("the lock was not released, and runs out by itself: %w", err))
 	}
 	return nil
-}
-
-// run runs a script within the deadline.
-func (c *Cache) run(ctx context.Context, script *goredis.Script, timeout time.Duration, arguments ...any) (any, error) {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	if c.ended {
-		return nil, definitioncache.ErrShutdown
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	answer, err := script.Run(ctx, c.client, c.keys, arguments...).Result()
-	if err != nil {
-		return nil, c.say(inWords(err))
-	}
-	return answer, nil
 }
 
 // unusable keeps what was found, so that the next to publish may write over it.
@@ -260,32 +156,6 @@ func (c *Cache) unusable(damage string, err error) error {
 	c.damage = damage
 	c.damageMu.Unlock()
 	return c.say(err)
-}
-
-func (c *Cache) unknown(answer any) error {
-	return c.say(fmt.Errorf("it answered with a %T, which no script of ours gives. Is it a Redis?", answer))
-}
-
-func (c *Cache) say(err error) error {
-	return fmt.Errorf("the shared definitions in the Redis at %s: %w", c.where, err)
-}
-
-// inWords says what Redis' errors mean for us.
-func inWords(err error) error {
-	for _, known := range []struct{ part, words string }{
-		{"READONLY", "it takes no writes: a replica, or a failover under way"},
-		{"OOM ", "its memory is full. Give it more, or let it evict (maxmemory-policy)"},
-		{"WRONGPASS", "it refuses user or password"},
-		{"NOAUTH", "it asks for a password"},
-		{"NOPERM", "the user may not run what is needed there; see its ACL"},
-		{"MISCONF", "it can not write to its disk, and takes no writes"},
-		{"LOADING", "it is starting"},
-	} {
-		if strings.Contains(err.Error(), known.part) {
-			return fmt.Errorf("%s: %w", known.words, err)
-		}
-	}
-	return err
 }
 
 // fence writes a revision so that the scripts can compare it; "" for none.

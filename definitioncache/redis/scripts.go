@@ -15,6 +15,8 @@ import (
 //	at     when it was confirmed, in milliseconds
 //	mark   the checksum of the bytes
 //	value  the bytes, as definitioncache.Encode writes them
+//
+// A channel of the copy's name tells who published something changed.
 var (
 	//go:embed common.lua
 	common string

@@ -1,0 +1,174 @@
+package redis
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
+	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/bunting-flags/terraform-provider-bunting/definitioncache"
+)
+
+const (
+	defaultPrefix  = "bunting"
+	defaultTimeout = time.Second
+
+	// valueTimeouts is how many times as long a call may take that carries the
+	// definitions' bytes.
+	valueTimeouts = 10
+
+	// connections is how many one process needs: its cycle has one call under way.
+	connections = 4
+)
+
+// quiet keeps the library from writing a line to the standard error output for each
+// dial that fails, beside the error that it returns.
+var quiet = sync.OnceFunc(logging.Disable)
+
+// Options say where the Redis is.
+type Options struct {
+	// URL is redis://, rediss:// (TLS) or unix://, with user, password and database:
+	// rediss://user:password@host:6379/0. The user needs the commands eval, evalsha,
+	// get, set, del, pttl, exists, type, time, hmget, hget, hset, hstrlen and pexpire on the
+	// keys below the prefix; and, to hear of changes at once and not with the next poll,
+	// publish and subscribe on the channels below it: "resetchannels &bunting:*
+	// +publish +subscribe".
+	URL string
+	// Username and Password go before those of the URL, where they are given.
+	Username, Password string
+	// TLS goes before what rediss:// means by itself; with redis:// it is refused.
+	TLS *tls.Config
+	// Prefix begins all keys, without braces; "bunting" when empty.
+	Prefix string
+	// Timeout is the deadline of a call, ten times that of one that carries the
+	// definitions; 1 s when 0.
+	Timeout time.Duration
+}
+
+// connection is what one part in what is shared has to its Redis.
+type connection struct {
+	what    string // is shared there, for messages
+	where   string
+	prefix  string // of all keys
+	timeout time.Duration
+	client  *goredis.Client
+
+	mu     sync.RWMutex // guards what follows; whoever calls Redis reads, so end waits for it
+	ended  bool
+	ending []context.CancelFunc // of what listens
+}
+
+// connect connects with the first call: a Redis that is away keeps nobody from
+// starting.
+func connect(options Options, what string) (*connection, error) {
+	settings, err := settingsOf(options)
+	if err != nil {
+		return nil, err
+	}
+	quiet()
+	prefix := cmp.Or(options.Prefix, defaultPrefix)
+	if strings.ContainsAny(prefix, "{}") {
+		return nil, fmt.Errorf("the prefix of Redis' keys can not have braces, which choose a cluster's slot; found %q", prefix)
+	}
+	return &connection{
+		what: what, where: settings.Addr, prefix: prefix, timeout: cmp.Or(options.Timeout, defaultTimeout), client: goredis.NewClient(settings),
+	}, nil
+}
+
+// settingsOf never shows the URL, which may hold a password.
+func settingsOf(options Options) (*goredis.Options, error) {
+	if options.Timeout < 0 {
+		return nil, fmt.Errorf("the deadline of a call to Redis can not be negative; found %s", options.Timeout)
+	}
+	settings, err := goredis.ParseURL(options.URL)
+	if err != nil {
+		return nil, errors.New("the URL of the Redis can not be read. It is redis://, rediss:// or unix://, with characters of the password that mean something in a URL escaped: rediss://user:password@host:6379/0")
+	}
+	if options.TLS != nil {
+		if settings.TLSConfig == nil {
+			return nil, errors.New("there are settings of TLS for the Redis, and its URL is not rediss://")
+		}
+		own := options.TLS.Clone()
+		own.ServerName = cmp.Or(own.ServerName, settings.TLSConfig.ServerName)
+		settings.TLSConfig = own
+	}
+	settings.Username = cmp.Or(options.Username, settings.Username)
+	settings.Password = cmp.Or(options.Password, settings.Password)
+	timeout := cmp.Or(options.Timeout, defaultTimeout)
+	settings.ContextTimeoutEnabled = true
+	settings.DialTimeout, settings.PoolTimeout = timeout, timeout
+	settings.ReadTimeout, settings.WriteTimeout = valueTimeouts*timeout, valueTimeouts*timeout
+	settings.DialerRetries, settings.MaxRetries = 1, 1 // once more, should an old connection be gone
+	settings.PoolSize, settings.PipelinePoolSize = connections, -1
+	// What a user of few rights may not, and nobody needs.
+	settings.DisableIdentity = true
+	settings.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	return settings, nil
+}
+
+// run runs a script within the deadline.
+func (c *connection) run(ctx context.Context, script *goredis.Script, timeout time.Duration, keys []string, arguments ...any) (any, error) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if c.ended {
+		return nil, definitioncache.ErrShutdown
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	answer, err := script.Run(ctx, c.client, keys, arguments...).Result()
+	if err != nil {
+		return nil, c.say(inWords(err))
+	}
+	return answer, nil
+}
+
+// end waits for the calls under way, makes the last one, and closes the connection;
+// twice is once.
+func (c *connection) end(ctx context.Context, last func(ctx context.Context) error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended {
+		return nil
+	}
+	c.ended = true
+	for _, cancel := range c.ending {
+		cancel()
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	return errors.Join(last(ctx), c.client.Close())
+}
+
+func (c *connection) unknown(answer any) error {
+	return c.say(fmt.Errorf("it answered with a %T, which no script of ours gives. Is it a Redis?", answer))
+}
+
+func (c *connection) say(err error) error {
+	return fmt.Errorf("%s in the Redis at %s: %w", c.what, c.where, err)
+}
+
+// inWords says what Redis' errors mean for us.
+func inWords(err error) error {
+	for _, known := range []struct{ part, words string }{
+		{"READONLY", "it takes no writes: a replica, or a failover under way"},
+		{"OOM ", "its memory is full. Give it more, or let it evict (maxmemory-policy)"},
+		{"WRONGPASS", "it refuses user or password"},
+		{"NOAUTH", "it asks for a password"},
+		{"NOPERM", "the user may not run what is needed there; see its ACL"},
+		{"MISCONF", "it can not write to its disk, and takes no writes"},
+		{"LOADING", "it is starting"},
+	} {
+		if strings.Contains(err.Error(), known.part) {
+			return fmt.Errorf("%s: %w", known.words, err)
+		}
+	}
+	return err
+}
