@@ -45,7 +45,7 @@ func samples(t *testing.T, s Setting) (file, environment, flag string, besides m
 		"host:port": {"127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"}, "off|evaluate": {"evaluate", "off", "evaluate"}, "bool": {"true", "false", "true"},
 		"path": {"a", "b", "c"}, "name": {"a", "b", "c"}, "number": {"3", "4", "5"}, "duration": {"7s", "8s", "9s"}, "colour": {"red", `#abc`, "blue"},
 		"database": {"memory:", "sqlite:x.db", "postgres://u@h/d"}, "url": {"http://a:1", "http://b:1", "http://c:1"}, "on|off": {"off", "on", "off"},
-		"debug|info|warn|error": {"debug", "warn", "error"},
+		"debug|info|warn|error": {"debug", "warn", "error"}, "redis": {"redis://a", "rediss://b:1", "unix:///c"},
 	}[s.Kind]
 	if of[0] == "" {
 		t.Fatalf("%s is of the kind %q, of which there is no sample", s.Key, s.Kind)
@@ -59,6 +59,8 @@ func samples(t *testing.T, s Setting) (file, environment, flag string, besides m
 			}
 		case "database":
 			besides["database"] = "postgres://u@h/d"
+		case "definition_cache.redis":
+			besides["upstream"], besides["definition_cache.redis"], besides["stale_after"] = "http://far:1", "rediss://h", "1m"
 		case "descriptors":
 			besides["descriptors"] = "d.binpb"
 		}
@@ -123,6 +125,9 @@ func TestDefaults(t *testing.T) {
 	want := Cache{KillTTL: 30 * time.Second, FlagTTL: 5 * time.Minute, FlagMaxEntries: 10000, OverrideTTL: 5 * time.Minute, OverrideMaxEntries: 10000, JitterPercent: 20, FetchTimeout: 500 * time.Millisecond}
 	if s.Cache != want {
 		t.Errorf("%+v", s.Cache)
+	}
+	if shared := (DefinitionCache{RedisPrefix: "bunting", KillTTL: 2 * time.Second}); s.DefinitionCache != shared || shared.IsSet() {
+		t.Errorf("%+v", s.DefinitionCache)
 	}
 	if s.Mode() != Combined || s.Listen.String() != "127.0.0.1:8980" || s.AdminListen.IsSet() || s.Anonymous || s.Database.String() != "sqlite:bunting.db" ||
 		s.Environment != "default" || s.Data != "." || s.TokenFile != "bunting.token" || s.StaleAfter != 3*time.Second || s.DescriptorPoll != 30*time.Second {
@@ -227,6 +232,21 @@ func TestContradictions(t *testing.T) {
 		"a loop by the other address":      {map[string]string{"upstream": "http://127.0.0.1:9", "admin_listen": "127.0.0.1:9"}, "which is this server itself"},
 		"another port of this machine":     {map[string]string{"upstream": "http://localhost:8981"}, ""},
 		"the cache of a root":              {map[string]string{"cache.kill_ttl": "5s"}, ""},
+		"sharing without an upstream":      {map[string]string{"definition_cache.redis": "redis://h"}, "--definition-cache-redis is set, but there is no upstream"},
+		"sharing a folder without one":     {map[string]string{"definition_cache.directory": "x"}, "--definition-cache-directory is set, but there is no upstream"},
+		"two places to share in":           {map[string]string{"upstream": "http://far:1", "definition_cache.redis": "redis://h", "definition_cache.directory": "x"}, "definitions are shared in one place"},
+		"a folder that is shared":          {map[string]string{"upstream": "http://far:1", "definition_cache.directory": "x", "definition_cache.kill_ttl": "1s"}, ""},
+		"no Redis":                         {map[string]string{"upstream": "http://far:1", "definition_cache.redis": "http://h"}, "which is no Redis"},
+		"a Redis of no host":               {map[string]string{"upstream": "http://far:1", "definition_cache.redis": "redis://"}, "which is no Redis"},
+		"a prefix without a Redis":         {map[string]string{"upstream": "http://far:1", "definition_cache.directory": "x", "definition_cache.redis_prefix": "y"}, "--definition-cache-redis-prefix is set, but there is no Redis"},
+		"a prefix with braces":             {map[string]string{"upstream": "http://far:1", "definition_cache.redis": "redis://h", "definition_cache.redis_prefix": "{y}"}, "which has a brace in it"},
+		"two passwords":                    {map[string]string{"upstream": "http://far:1", "definition_cache.redis": "redis://:x@h", "definition_cache.redis_password_file": "y"}, "there is a password in definition_cache.redis too"},
+		"a user whose password is a file":  {map[string]string{"upstream": "http://far:1", "definition_cache.redis": "redis://bunting@h", "definition_cache.redis_password_file": "y"}, ""},
+		"authorities without TLS":          {map[string]string{"upstream": "http://far:1", "definition_cache.redis": "redis://h", "definition_cache.redis_ca_file": "y"}, "asked without TLS"},
+		"a limit of nothing shared":        {map[string]string{"upstream": "http://far:1", "definition_cache.kill_ttl": "1s"}, "--definition-cache-kill-ttl is set, but no definitions are shared"},
+		"a limit that makes all stale":     {map[string]string{"upstream": "http://far:1", "definition_cache.redis": "redis://h", "definition_cache.kill_ttl": "3s"}, "has to be less than stale_after, 3s"},
+		"a lower staleness":                {map[string]string{"upstream": "http://far:1", "definition_cache.redis": "redis://h", "stale_after": "2s"}, "definition_cache.kill_ttl is 2s, but"},
+		"a limit that nobody can keep":     {map[string]string{"upstream": "http://far:1", "definition_cache.redis": "redis://h", "definition_cache.kill_ttl": "300ms"}, "400ms at least"},
 		"what cannot be read beside it":    {map[string]string{"upstream": "://", "database": "memory:"}, "--upstream is"},
 		"no colour":                        {map[string]string{"environment_color": "#12"}, "which is no colour"},
 		"an environment of no name":        {map[string]string{"environment": ""}, "it cannot be empty"},
@@ -284,6 +304,20 @@ func TestNoSecretIsTold(t *testing.T) {
 			json, _ := s.Database.MarshalText()
 			said = out.String() + fmt.Sprintf("%v %+v %#v", s.Database, s.Database, s.Database) + string(json)
 			if !strings.Contains(said, mask) || s.Database.Source() != text {
+				t.Errorf("%s: %s", text, said)
+			}
+		}
+		if strings.Contains(said, secret) {
+			t.Errorf("%s is told: %s", text, said)
+		}
+	}
+	for _, text := range []string{"redis://:hunter2@h", "rediss://app:hunter2@h:1/2", "unix://app:hunter2@/run/redis", "redis://:hunter2@[h", "redis:hunter2@h", "redis://h/hunter2@x", "http://app:hunter2@h", "app:hunter2@h"} {
+		s, err := Read(Roads{Flags: map[string]string{"upstream": "http://far:1", "definition_cache.redis": text}})
+		said := fmt.Sprint(err)
+		if err == nil {
+			json, _ := s.DefinitionCache.Redis.MarshalText()
+			said = printed(t, s) + fmt.Sprintf("%v %+v %#v", s.DefinitionCache, s.DefinitionCache, s.DefinitionCache.Redis) + string(json)
+			if !strings.Contains(said, mask) || s.DefinitionCache.Redis.URL() != text {
 				t.Errorf("%s: %s", text, said)
 			}
 		}

@@ -28,6 +28,10 @@ var (
 		"a database in memory is another one after each start, so a snapshot of it would never be right. Remove it, or set database to sqlite:PATH"}
 	withAdmin = &condition{"admin", func(s *Settings) bool { return s.Admin },
 		"admin is off, so nothing would be answered there. Remove one of the two"}
+	withRedis = &condition{"definition_cache.redis", func(s *Settings) bool { return s.DefinitionCache.Redis.IsSet() },
+		"there is no Redis to share definitions in. Set definition_cache.redis, or remove it"}
+	withSharing = &condition{"definition_cache.redis", func(s *Settings) bool { return s.DefinitionCache.IsSet() },
+		"no definitions are shared. Set definition_cache.redis or definition_cache.directory, or remove it"}
 	withDescriptors = &condition{"descriptors", func(s *Settings) bool { return s.Descriptors != "" },
 		"there are no descriptors to look at. Set descriptors, or remove it"}
 )
@@ -59,6 +63,31 @@ var rules = []rule{
 			}
 		}
 		return ""
+	}},
+	{[]string{"definition_cache.redis", "definition_cache.directory"}, func(s *Settings) string {
+		if !s.DefinitionCache.Redis.IsSet() || s.DefinitionCache.Directory == "" {
+			return ""
+		}
+		return s.subject("definition_cache.directory") + " is set, but definitions are shared in one place, and definition_cache.redis is set too. Remove one of the two"
+	}},
+	{[]string{"definition_cache.redis"}, func(s *Settings) string {
+		if s.DefinitionCache.RedisPasswordFile == "" || !s.DefinitionCache.Redis.hasPassword() {
+			return ""
+		}
+		return s.subject("definition_cache.redis_password_file") + " is set, but there is a password in definition_cache.redis too. Remove one of the two"
+	}},
+	{[]string{"definition_cache.redis"}, func(s *Settings) string {
+		if s.DefinitionCache.RedisCAFile == "" || !s.DefinitionCache.Redis.IsSet() || s.DefinitionCache.Redis.hasTLS() {
+			return ""
+		}
+		return s.subject("definition_cache.redis_ca_file") + " is set, but the Redis is asked without TLS. Write rediss:// in definition_cache.redis, or remove it"
+	}},
+	{[]string{"definition_cache.redis", "definition_cache.kill_ttl", "stale_after"}, func(s *Settings) string {
+		if !s.DefinitionCache.IsSet() || s.DefinitionCache.KillTTL < s.StaleAfter {
+			return ""
+		}
+		return fmt.Sprintf("%s is %s, but it has to be less than stale_after, %s, or every answer would be marked stale while the Redis is away. Lower the one, or raise the other",
+			s.subject("definition_cache.kill_ttl"), s.DefinitionCache.KillTTL, s.StaleAfter)
 	}},
 	{[]string{"database_pool.max_connections", "database_pool.min_connections"}, func(s *Settings) string {
 		if s.DatabasePool.MinConnections <= s.DatabasePool.MaxConnections {

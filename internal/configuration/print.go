@@ -61,12 +61,12 @@ func (s *Settings) printed(setting Setting) (value string, comment bool) {
 // rests reports whether the setting applies because of one whose secret is left
 // out: read back without that, it would be a contradiction.
 func (s *Settings) rests(setting Setting) bool {
-	if setting.only != withPostgreSQL && setting.only != withUpstream {
+	if setting.only == nil || setting.only == withoutUpstream || setting.only == withoutMemory {
 		return false
 	}
 	i := slices.IndexFunc(table, func(other Setting) bool { return other.Key == setting.only.cause })
 	text := s.written[setting.only.cause].text
-	return table[i].show(text) != text
+	return table[i].show(text) != text || s.rests(table[i])
 }
 
 // provenance says where a setting comes from, and why it is a comment.

@@ -71,6 +71,8 @@ func TestWhatIsPrintedCanBeRead(t *testing.T) {
 					flags[s.Key] = rapid.SampledFrom([]string{"2s", "0m30s", "1.5h"}).Draw(t, s.Key)
 				case "database":
 					flags[s.Key] = rapid.SampledFrom([]string{"memory:", "sqlite:x y.db", "postgres://u@h/d?a=b"}).Draw(t, s.Key)
+				case "redis":
+					flags[s.Key] = rapid.SampledFrom([]string{"redis://h", "rediss://:x@h", "unix:///run/redis"}).Draw(t, s.Key)
 				case "url":
 					flags[s.Key] = rapid.SampledFrom([]string{"far", "http://far:1/path/", "https://[::1]:7"}).Draw(t, s.Key)
 				case "host:port":

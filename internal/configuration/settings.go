@@ -27,6 +27,7 @@ type Settings struct {
 	Upstream          string // base URL; "": this is a root
 	UpstreamTokenFile string // "": the token is in BUNTING_TOKEN, if there is one
 	UpstreamPoll      time.Duration
+	DefinitionCache   DefinitionCache
 	Cache             Cache
 
 	Descriptors    string // file; "": none
@@ -48,6 +49,20 @@ type DatabasePool struct {
 	ConnectTimeout   time.Duration
 	StatementTimeout time.Duration
 }
+
+// DefinitionCache is where the proxies of a fleet share the definitions of their
+// upstream (DESIGN §6.8): in a Redis or in a folder. With neither it is not in use.
+type DefinitionCache struct {
+	Redis             Redis
+	RedisPasswordFile string // "": no password, or that of the URL
+	RedisCAFile       string // of whom to trust; "": the system's authorities
+	RedisPrefix       string // of all keys
+	Directory         string
+	KillTTL           time.Duration // how long ago the upstream may have confirmed what is shared
+}
+
+// IsSet reports whether definitions are shared.
+func (d DefinitionCache) IsSet() bool { return d.Redis.IsSet() || d.Directory != "" }
 
 // Cache is the on-demand cache of a proxy before a plain evaluator service
 // (DESIGN §6.6).

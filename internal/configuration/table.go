@@ -65,6 +65,7 @@ const (
 	listening   = "Listening"
 	definitions = "Definitions"
 	proxy       = "A proxy"
+	sharing     = "Definitions that proxies share"
 	onDemand    = "The cache of a proxy before a plain evaluator service"
 	descriptors = "Descriptors"
 	telling     = "What it tells"
@@ -113,6 +114,19 @@ var table = []Setting{
 		"file with the token for the upstream (default: the token in BUNTING_TOKEN)"),
 	row(proxy, "upstream_poll", "1s", duration(100*time.Millisecond), func(s *Settings) *time.Duration { return &s.UpstreamPoll }, withUpstream,
 		"how often the upstream is asked for changes while its stream is away"),
+
+	row(sharing, "definition_cache.redis", "", redis, func(s *Settings) *Redis { return &s.DefinitionCache.Redis }, withUpstream,
+		"Redis in which proxies of one upstream share its definitions, so that one of them fetches: redis://, rediss:// or unix://"),
+	row(sharing, "definition_cache.redis_password_file", "", optionalPath, func(s *Settings) *string { return &s.DefinitionCache.RedisPasswordFile }, withRedis,
+		"file with the password for the Redis"),
+	row(sharing, "definition_cache.redis_ca_file", "", optionalPath, func(s *Settings) *string { return &s.DefinitionCache.RedisCAFile }, withRedis,
+		"PEM file of the authorities to trust for rediss:// (default: the system's)"),
+	row(sharing, "definition_cache.redis_prefix", "bunting", keyPrefix, func(s *Settings) *string { return &s.DefinitionCache.RedisPrefix }, withRedis,
+		"how the keys in the Redis begin"),
+	row(sharing, "definition_cache.directory", "", optionalPath, func(s *Settings) *string { return &s.DefinitionCache.Directory }, withUpstream,
+		"folder in which proxies of one machine, or of one disk, share the definitions, in place of a Redis"),
+	row(sharing, "definition_cache.kill_ttl", "2s", duration(400*time.Millisecond), func(s *Settings) *time.Duration { return &s.DefinitionCache.KillTTL }, withSharing,
+		"within what time a kill reaches every proxy: where the shared copy is older, the upstream is asked; it is looked at four times as often"),
 
 	row(onDemand, "cache.kill_ttl", "30s", duration(time.Millisecond), func(s *Settings) *time.Duration { return &s.Cache.KillTTL }, nil,
 		"how often the killed flags are asked for; after failures 2, 4 and 8 times as long"),

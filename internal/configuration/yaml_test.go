@@ -12,7 +12,7 @@ func TestMistakesInAFileNameTheLine(t *testing.T) {
 		"cache:\n  kill_ttl: 1s\n  kill_ttl: 2s\n":        "f:3: cache.kill_ttl is set twice, first in line 2",
 		"cache:\n  kill_ttl: 1s\ncache:\n  flag_ttl: 2s":  "f:3: cache is set twice",
 		"environment: a\nlisen: x\n":                      "f:2: there is no setting lisen. Did you mean listen?",
-		"kill_ttl: 30s\n":                                 "f:1: there is no setting kill_ttl. Did you mean cache.kill_ttl?",
+		"flag_ttl: 30s\n":                                 "f:1: there is no setting flag_ttl. Did you mean cache.flag_ttl?",
 		"cache.kill_ttl: 30s\n":                           "f:1: cache.kill_ttl stands in one line. Write cache: and, indented in the line below it, kill_ttl:",
 		"cache:\n  xyzzyfrotz: 1\n":                       "f:2: there is no setting cache.xyzzyfrotz",
 		"listen:\n  host: x\n":                            "f:2: listen is a mapping, but one value is expected (host:port)",
