@@ -44,8 +44,12 @@ func (a *app) openProxy(ctx context.Context, settings *configuration.Settings, c
 	// Whether an upstream that does not answer may be done without is the follower's
 	// question.
 	greeted, err := upstream.Greet(ctx)
-	if err != nil && o.data.snapshot() == nil {
+	if err != nil && o.data.snapshot() == nil && !settings.DefinitionCache.IsSet() {
 		o.unreached = upstream
+	}
+	if err == nil && greeted.EvaluatorOnly && settings.DefinitionCache.IsSet() {
+		err = fmt.Errorf("the upstream %s has only FlagEvaluatorService, which has no definitions to share, but definition_cache is set. Remove its settings, or name a Bunting flag server as the upstream", upstream.Endpoint())
+		return o, errors.Join(err, o.close())
 	}
 	if err == nil && greeted.EvaluatorOnly {
 		o.environment = settings.Environment
@@ -59,10 +63,15 @@ func (a *app) openProxy(ctx context.Context, settings *configuration.Settings, c
 		}
 		return o, errors.Join(err, o.closeUnless(err == nil))
 	}
+	sharing, err := shareDefinitions(settings.DefinitionCache)
+	if err != nil {
+		return o, errors.Join(err, o.close())
+	}
 	options.Follower, err = evaluator.NewFollower(ctx, upstream, evaluator.FollowerOptions{
 		Options: evaluator.Options{Log: log, StaleAfter: settings.StaleAfter, Environment: settings.Environment, Known: o.data.snapshot(), Compiled: compiled},
 		ID:      rand.Text(),
 		Poll:    settings.UpstreamPoll,
+		Sharing: sharing,
 	})
 	if err == nil {
 		o.evaluator = options.Follower.Evaluator

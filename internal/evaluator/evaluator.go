@@ -77,9 +77,11 @@ type Evaluator struct {
 	refusal atomic.Pointer[RefusalError] // of another store's definitions; nil: none. Written with swap held
 
 	started  time.Time    // with a monotonic reading, so that a clock set back makes nothing fresh
-	contact  atomic.Int64 // when the source last answered, in nanoseconds after started, and 1; 0: never
+	contact  atomic.Int64 // when the source last answered, in nanoseconds after started, and 1, negative before; 0: never
 	failures atomic.Int32 // that came in a row
-	told     string       // why the last one failed; Run's own
+
+	telling sync.Mutex
+	told    string // why the last one failed. Guarded by telling
 }
 
 // version is a snapshot and what led up to it. It never changes, but for newer.

@@ -38,18 +38,23 @@ type FollowerOptions struct {
 	// Poll is how often the upstream is asked where its stream does not get through.
 	// 0: HeartbeatInterval.
 	Poll time.Duration
+	// Sharing has followers of one upstream share its definitions; nil: it follows the
+	// upstream by itself.
+	Sharing *Sharing
 }
 
 // Follower is an Evaluator of another flag server's definitions: fed by its change
-// stream, and by polling where the stream does not get through.
+// stream, and by polling where the stream does not get through; or, where it shares
+// definitions with others, by what one of them publishes.
 type Follower struct {
 	*Evaluator
 
 	upstream *client.Client
 	id       string
 	interval time.Duration // between two polls
-	want     string        // the environment; "" until one is known
-	greeted  bool          // the upstream that answers is known to be the right one
+	want     string        // the environment; "" until one is known. Of who polls
+	greeted  atomic.Bool   // the upstream that answers is known to be the right one
+	shared   *shared       // nil: it follows the upstream by itself
 
 	chain atomic.Pointer[[]string]
 }
@@ -64,6 +69,12 @@ func NewFollower(ctx context.Context, upstream *client.Client, options FollowerO
 		f.want = options.Known.Environment
 	}
 	begins := options.Known != nil || options.Compiled != nil
+	if options.Sharing != nil {
+		if err := f.share(ctx, *options.Sharing, begins); err != nil {
+			return nil, err
+		}
+		return f, nil
+	}
 	if begins {
 		var done context.CancelFunc
 		ctx, done = context.WithTimeout(ctx, firstContact)
@@ -110,6 +121,10 @@ func (f *Follower) Upstreams() []string {
 
 // Run follows the upstream until the context ends. It is called once.
 func (f *Follower) Run(ctx context.Context) {
+	if f.shared != nil {
+		f.runShared(ctx)
+		return
+	}
 	pause := time.Duration(0)
 	for ctx.Err() == nil {
 		events, err := f.watch(ctx)
@@ -152,7 +167,7 @@ func (f *Follower) keepPolling(ctx context.Context) {
 func (f *Follower) poll(ctx context.Context) error {
 	err := f.catchUp(ctx)
 	if ctx.Err() == nil {
-		f.greeted = err == nil
+		f.greeted.Store(err == nil)
 		f.outcome(err)
 	}
 	return err
@@ -177,9 +192,10 @@ func (f *Follower) watch(ctx context.Context) (events int, err error) {
 			f.heard()
 			f.outcome(nil)
 		}
+		f.shared.streamed(f, e)
 		return nil
 	})
-	f.greeted = false // whoever answers next may be another server
+	f.greeted.Store(false) // whoever answers next may be another server
 	return events, err
 }
 
@@ -200,7 +216,7 @@ func commitOf(e client.Event) Commit {
 func (f *Follower) catchUp(ctx context.Context) error {
 	ctx, done := context.WithTimeout(ctx, catchUpTimeout)
 	defer done()
-	if !f.greeted {
+	if !f.greeted.Load() {
 		if err := f.greet(ctx); err != nil {
 			return err
 		}

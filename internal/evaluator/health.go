@@ -33,10 +33,28 @@ func (e *Evaluator) Health() Health {
 // heard notes that the source answered just now.
 func (e *Evaluator) heard() { e.contact.Store(int64(time.Since(e.started)) + 1) }
 
+// heardBefore notes that the source answered so long ago. What is too old to be fresh
+// says nothing.
+func (e *Evaluator) heardBefore(age time.Duration) {
+	if age >= e.staleAfter {
+		return
+	}
+	at := int64(time.Since(e.started)-age) + 1
+	if at == 0 {
+		at = -1
+	}
+	for {
+		known := e.contact.Load()
+		if known != 0 && at <= known || e.contact.CompareAndSwap(known, at) {
+			return
+		}
+	}
+}
+
 // silence is how long ago the source last answered, if it ever did.
 func (e *Evaluator) silence() (silence time.Duration, ever bool) {
 	at := e.contact.Load()
-	return time.Since(e.started) - time.Duration(at-1), at > 0
+	return time.Since(e.started) - time.Duration(at-1), at != 0
 }
 
 // HeardWithin reports whether the source answered not longer ago than that.
@@ -53,8 +71,10 @@ func (e *Evaluator) stale() bool {
 
 // outcome learns from an attempt to hear the source, and tells of the turns: when it
 // fails, when it has for too long, when it does for another reason, and when it no
-// longer does. Run alone calls it.
+// longer does.
 func (e *Evaluator) outcome(err error) {
+	e.telling.Lock()
+	defer e.telling.Unlock()
 	if err == nil {
 		if failed := e.failures.Swap(0); failed > 0 {
 			e.log.Info("the source of truth answers again", "failures", failed)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/store"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/wire"
 )
 
 // Bounds of the journal: who is further behind reads a snapshot. A commit of an
@@ -102,6 +103,24 @@ func (j journal) leadsTo(at flag.Revision) bool {
 		at.Number = c.Previous
 	}
 	return true
+}
+
+// revoked gives the tokens that the newest commits revoked, as far back as the commits
+// tell of tokens, and the number of the revision after which that is.
+func (j journal) revoked(at int64) (revoked []wire.RevokedToken, since int64) {
+	since = at
+	for _, c := range slices.Backward(j.commits) {
+		if c.Joined || len(revoked) > journalCommits {
+			break
+		}
+		since = c.Previous
+		for _, t := range c.Tokens {
+			if !t.RevokedAt.IsZero() {
+				revoked = append(revoked, wire.RevokedToken{ID: t.ID, Revision: c.Revision.Number})
+			}
+		}
+	}
+	return revoked, since
 }
 
 // Changes gives the commits after the revision, a channel that is closed when

@@ -91,7 +91,7 @@ func commitMessage(c evaluator.Commit, prefix flag.Key) *buntingv1.WatchChangesR
 	if c.Supersedes != "" {
 		m.Supersedes = []string{c.Supersedes}
 	}
-	if c.Joined {
+	if c.Joined || c.Previous != c.Revision.Number-1 {
 		m.Previous = &c.Previous
 	}
 	for _, t := range c.Tokens {

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/bunting-flags/terraform-provider-bunting/definitioncache"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/client"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/configuration"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/evaluator"
+)
+
+// leastRedisTimeout is the shortest deadline of a call to Redis: a busy machine may
+// take as long for a healthy answer.
+const leastRedisTimeout = 100 * time.Millisecond
+
+// shareDefinitions gives how a proxy shares the definitions of its upstream with
+// others; nil: it does not.
+func shareDefinitions(settings configuration.DefinitionCache) (*evaluator.Sharing, error) {
+	if !settings.IsSet() {
+		return nil, nil //nolint:nilnil // That nothing is shared is an answer.
+	}
+	place := client.SharedPlace{RedisURL: settings.Redis.URL(), RedisPrefix: settings.RedisPrefix, Directory: settings.Directory}
+	for _, file := range []struct {
+		setting, path string
+		into          *string
+	}{
+		{"redis_password_file", settings.RedisPasswordFile, &place.RedisPassword},
+		{"redis_ca_file", settings.RedisCAFile, &place.RedisCA},
+	} {
+		if file.path == "" {
+			continue
+		}
+		content, err := os.ReadFile(file.path)
+		if content = bytes.TrimSpace(content); err == nil && len(content) == 0 {
+			err = fmt.Errorf("%s is empty", file.path)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("definition_cache.%s: %w", file.setting, err)
+		}
+		*file.into = string(content)
+	}
+	return &evaluator.Sharing{
+		KillTTL: settings.KillTTL,
+		Open: func(key definitioncache.Key, timing definitioncache.Timing) (definitioncache.Cache, error) {
+			place := place
+			place.RedisTimeout = max(timing.Poll/2, leastRedisTimeout)
+			cache, err := place.Open(key, timing)
+			if err != nil {
+				return nil, fmt.Errorf("definition_cache: %w", err)
+			}
+			return cache, nil
+		},
+	}, nil
+}

@@ -1,0 +1,300 @@
+package evaluator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/bunting-flags/terraform-provider-bunting/definitioncache"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/client"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/store"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/token"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/wire"
+)
+
+const (
+	// How long what was published is there for those who start while the upstream is
+	// away: longer than an outage.
+	sharedLife = 24 * time.Hour
+	// How long one fetch may take.
+	sharedFetch = 10 * time.Second
+)
+
+// Sharing is how followers of one upstream share its definitions (DESIGN §6.8): one
+// of them, the leader, hears the upstream and publishes, the others read.
+type Sharing struct {
+	// Open gives this process's part in what is shared under a key.
+	Open func(definitioncache.Key, definitioncache.Timing) (definitioncache.Cache, error)
+	// KillTTL is how long ago the upstream may have confirmed what is shared. Where
+	// that is older the upstream is asked, at most once in this time.
+	KillTTL time.Duration
+	// Observe gets the counts after each step; nil: nobody.
+	Observe func(definitioncache.Counts)
+}
+
+// shared is a follower's part in sharing definitions.
+type shared struct {
+	Sharing
+
+	key   definitioncache.Key
+	cycle *definitioncache.Cycle
+	wake  chan struct{} // something is to be published, or to be read
+
+	// When the upstream last said by the stream that it hears its source of truth, in
+	// nanoseconds after Evaluator.started; 0: not by the present stream.
+	heardAt atomic.Int64
+
+	// Of the cycle's steps, which follow each other.
+	applied   bool            // what is served was shared, or is
+	failed    time.Time       // when the upstream last failed to answer
+	leader    bool            // the last step's
+	life      context.Context //nolint:containedctx // Run's, which ends the stream.
+	end       context.CancelFunc
+	streaming sync.WaitGroup
+}
+
+// share joins those who share the definitions, and takes the first step. Where
+// nothing is known then, and nothing begins, that is an error, and so is what will
+// not mend by itself.
+func (f *Follower) share(ctx context.Context, with Sharing, begins bool) error {
+	first, done := context.WithTimeout(ctx, firstContact)
+	defer done()
+	err := f.greet(first)
+	switch {
+	case err != nil && !passes(err):
+		return fmt.Errorf("read the definitions of the upstream: %w", err)
+	case err != nil && f.want == "":
+		return fmt.Errorf("read the definitions of the upstream: %w Set environment, so that this server starts from the shared definitions while the upstream is away", err)
+	case err != nil:
+		f.outcome(err)
+	}
+	f.greeted.Store(err == nil)
+
+	poll := with.KillTTL / 4
+	timing := definitioncache.Timing{Poll: poll, Lock: 5 * poll / 2, Copy: sharedLife, Fetch: sharedFetch}
+	// A proxy's token has the scope read and no prefix: greet has seen to it.
+	f.shared = &shared{
+		Sharing: with, wake: make(chan struct{}, 1),
+		key: definitioncache.Key{Environment: f.want, Scope: string(token.Read), Schema: wire.DefinitionsSchema},
+	}
+	cache, err := with.Open(f.shared.key, timing)
+	if err != nil {
+		return err
+	}
+	f.shared.cycle, err = definitioncache.New(definitioncache.Options{
+		Cache: cache, Timing: timing, Fetch: f.fetch, Apply: f.apply, MaxAge: with.KillTTL, Alone: with.KillTTL,
+		Wake: f.shared.wake, Observe: f.observe, Log: f.log,
+	})
+	if err != nil {
+		return err
+	}
+	if begins || !f.greeted.Load() {
+		var done context.CancelFunc
+		ctx, done = context.WithTimeout(ctx, firstContact)
+		defer done()
+	}
+	if err := f.shared.cycle.Step(ctx); err != nil && !begins && !f.View().Known() {
+		return errors.Join(fmt.Errorf("read the shared definitions, or those of the upstream: %w", err), f.shared.cycle.Shutdown(context.WithoutCancel(ctx)))
+	}
+	return nil
+}
+
+// runShared takes a step each poll, and one when there is something new.
+func (f *Follower) runShared(ctx context.Context) {
+	f.shared.life = ctx
+	err := f.shared.cycle.Run(ctx)
+	f.shared.streaming.Wait()
+	if err != nil {
+		f.log.WarnContext(ctx, "shared definitions: another proxy leads once the lock has run out", "error", err.Error())
+	}
+}
+
+// rouse has the next step taken at once.
+func (s *shared) rouse() {
+	select {
+	case s.wake <- struct{}{}:
+	default: // it is to be taken already
+	}
+}
+
+// observe learns from a step.
+func (f *Follower) observe(counts definitioncache.Counts) {
+	s := f.shared
+	if s.leader != counts.Leader {
+		s.leader = counts.Leader
+		f.log.Info("shared definitions: who leads has changed", "leader", s.leader)
+	}
+	switch {
+	case s.leader && s.end == nil && s.life != nil:
+		var ctx context.Context
+		ctx, s.end = context.WithCancel(s.life)
+		s.streaming.Go(func() { f.stream(ctx) })
+	case !s.leader && s.end != nil:
+		s.end()
+		s.end = nil
+	}
+	if !s.leader && s.applied {
+		f.heardBefore(counts.Age)
+		if time.Now().Add(-counts.Age).After(s.failed) { // somebody else hears the upstream
+			f.agreed(false)
+			if f.failures.Load() > 0 {
+				f.outcome(nil)
+			}
+		}
+	}
+	if s.Observe != nil {
+		s.Observe(counts)
+	}
+}
+
+// stream is the leader's: it hears of each change, which the next step publishes.
+// What the stream does not bring that step asks for.
+func (f *Follower) stream(ctx context.Context) {
+	for pause := time.Duration(0); ; {
+		events, err := f.watch(ctx)
+		f.shared.heardAt.Store(0)
+		if ctx.Err() != nil {
+			return
+		}
+		if events > 0 {
+			pause = 0
+			if !errors.Is(err, client.ErrResync) && !errors.Is(err, errGap) {
+				f.log.WarnContext(ctx, "the change stream ended", "error", err.Error())
+			}
+		}
+		f.shared.rouse()
+		pause = min(max(2*pause, HeartbeatInterval/4), longestPause)
+		if !sleep(ctx, pause/2+rand.N(pause/2)) { //nolint:gosec // It spreads load, it keeps no secret.
+			return
+		}
+	}
+}
+
+// streamed learns from a message of the stream.
+func (s *shared) streamed(f *Follower, e client.Event) {
+	switch {
+	case s == nil:
+	case e.Revision.Number > e.Previous:
+		s.rouse()
+	case !e.Silent:
+		s.heardAt.Store(int64(time.Since(f.started)) + 1)
+	}
+}
+
+// hears reports whether the stream tells all that there is: half of the time that a
+// kill may take is for it to be silent, and half for the shared copy to grow old.
+func (f *Follower) hears() bool {
+	at := f.shared.heardAt.Load()
+	return at > 0 && time.Since(f.started)-time.Duration(at-1) <= f.shared.KillTTL/2
+}
+
+// fetch gives what the upstream has: by the stream, else by asking.
+func (f *Follower) fetch(ctx context.Context, known definitioncache.Revision) (definitioncache.Received, error) {
+	if !f.hears() {
+		before := f.contact.Load()
+		err := f.poll(ctx)
+		if err == nil && f.contact.Load() == before {
+			err = fmt.Errorf("the upstream %s has not heard its own source of truth for a while", f.upstream.Endpoint())
+		}
+		if err != nil {
+			f.shared.failed = time.Now()
+			return definitioncache.Received{}, denied(err)
+		}
+	}
+	if refusal := f.Refused(); refusal != nil {
+		return definitioncache.Received{}, refusal
+	}
+	v := f.present.Load()
+	at := v.snapshot.Revision
+	received := definitioncache.Received{Header: definitioncache.Header{
+		Key: f.shared.key, Revision: definitioncache.Revision{Store: at.StoreID, Number: at.Number}, FetchedAt: f.now().UTC(),
+	}}
+	for _, place := range v.snapshot.Supersedes {
+		id, _, _ := strings.Cut(place, "@")
+		received.Supersedes = append(received.Supersedes, id)
+	}
+	if received.Unchanged = received.Revision == known; received.Unchanged {
+		return received, nil
+	}
+	definitions := wire.Definitions{Snapshot: v.snapshot}
+	definitions.Revoked, definitions.TokensSince = v.journal.revoked(at.Number)
+	var err error
+	received.Body, err = wire.EncodeDefinitions(definitions)
+	return received, err
+}
+
+// denied marks what the upstream refuses us, and would soon again.
+func denied(err error) error {
+	if e, ok := errors.AsType[*client.Error](err); ok && slices.Contains([]client.Kind{client.Unauthenticated, client.Denied, client.RateLimited}, e.Kind) {
+		return fmt.Errorf("%w: %w", definitioncache.ErrDenied, err)
+	}
+	if p, ok := errors.AsType[*flag.Problem](err); ok && p.Kind == flag.ProblemDenied {
+		return fmt.Errorf("%w: %w", definitioncache.ErrDenied, err)
+	}
+	return err
+}
+
+// apply takes over what was shared: within one store as one commit, so that whoever
+// follows this server goes on where it is.
+func (f *Follower) apply(_ context.Context, found definitioncache.Copy) error {
+	at := flag.Revision{StoreID: found.Revision.Store, Number: found.Revision.Number}
+	var d wire.Definitions
+	for {
+		known := f.present.Load().snapshot
+		if known.Revision.StoreID == at.StoreID && known.Revision.Number >= at.Number { // it is what was fetched here, or the stream was faster
+			break
+		}
+		if d.Snapshot == nil {
+			var err error
+			if d, err = wire.DecodeDefinitions(found.Body, f.want, at); err != nil {
+				return err
+			}
+		}
+		if known.Revision.StoreID != at.StoreID {
+			if err := f.replace(d.Snapshot, false); err != nil {
+				return err
+			}
+			break
+		}
+		f.heardBefore(found.Age) // before it is served: nobody sees what is fresh marked stale
+		f.agreed(false)
+		if f.advance([]Commit{difference(known, d)}) {
+			break
+		}
+	}
+	f.shared.applied = true
+	return nil
+}
+
+// difference gives the commit that leads from what is known to later definitions of
+// the same store. It tells of tokens unless what is known is too old for that.
+func difference(known *flag.Snapshot, later wire.Definitions) Commit {
+	c := Commit{Commit: store.Commit{Revision: later.Snapshot.Revision}, Previous: known.Revision.Number, Joined: known.Revision.Number < later.TokensSince}
+	if !slices.Equal(known.Supersedes, later.Snapshot.Supersedes) {
+		c.Joined, c.Superseded = true, later.Snapshot.Supersedes
+	}
+	for o := range later.Snapshot.Objects() {
+		// The same revision of one store is the same object.
+		if before := known.Object(o.Ref()); before == nil || before.Stamp().Revision != o.Stamp().Revision {
+			c.Edits = append(c.Edits, flag.Edit{Ref: o.Ref(), Object: o})
+		}
+	}
+	for o := range known.Objects() {
+		if later.Snapshot.Object(o.Ref()) == nil {
+			c.Edits = append(c.Edits, flag.Edit{Ref: o.Ref()})
+		}
+	}
+	for _, t := range later.Revoked {
+		if t.Revision > known.Revision.Number {
+			c.Tokens = append(c.Tokens, token.Token{ID: t.ID, RevokedAt: time.Now()})
+		}
+	}
+	return c
+}
