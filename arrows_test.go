@@ -27,7 +27,7 @@ var arrows = map[string][]string{
 	"bench/nothing":                   {"internal/provider"},
 	"internal/provider":               {"internal/client", "internal/flag"},
 	"internal/client":                 {"definitioncache", "definitioncache/redis", "internal/wire", "internal/token", "internal/flag", "gen/bunting/v1", "gen/bunting/v1/buntingv1connect", "gen/pbflags/v1", "gen/pbflags/v1/pbflagsv1connect"},
-	"internal/telemetry":              {"internal/store", "internal/token", "internal/flag", "gen/bunting/v1", "gen/bunting/v1/buntingv1connect", "gen/pbflags/v1", "gen/pbflags/v1/pbflagsv1connect"},
+	"internal/telemetry":              {"definitioncache", "internal/store", "internal/token", "internal/flag", "gen/bunting/v1", "gen/bunting/v1/buntingv1connect", "gen/pbflags/v1", "gen/pbflags/v1/pbflagsv1connect"},
 	"internal/server":                 {"internal/telemetry", "internal/evaluator", "internal/client", "internal/store", "internal/wire", "internal/token", "internal/flag", "gen/bunting/v1", "gen/bunting/v1/buntingv1connect", "gen/pbflags/v1", "gen/pbflags/v1/pbflagsv1connect"},
 	"internal/configuration":          {"internal/client", "internal/yamlfile"},
 	"internal/yamlfile":               {},

@@ -21,8 +21,9 @@ import (
 	"github.com/bunting-flags/terraform-provider-bunting/internal/configuration"
 )
 
-// scrape gives the metrics of a real server that has answered something: the labels of each name, as they may be asked
-// for, with _bucket, _count and _sum of a histogram; and apart from them the names of ours as they are documented.
+// scrape gives the metrics of a real server that has answered something, and of a proxy that shares its definitions: the
+// labels of each name, as they may be asked for, with _bucket, _count and _sum of a histogram; and apart from them the
+// names of ours as they are documented.
 func scrape(t *testing.T) (labels map[string]map[string]bool, documented map[string]string) {
 	t.Helper()
 	s := startServer(t)
@@ -32,24 +33,11 @@ func scrape(t *testing.T) (labels map[string]map[string]bool, documented map[str
 		t.Fatalf("apply: %d %v", status, answer)
 	}
 	s.evaluate(t, "pay", "")
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.endpoint+"/metrics", http.NoBody)
-	if err != nil {
-		t.Fatal(err)
-	}
-	request.Header.Set("Authorization", "Bearer "+s.token)
-	client := http.Client{Timeout: commandDeadline, Transport: &http.Transport{DisableKeepAlives: true}}
-	answer, err := client.Do(request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(answer.Body)
-	if err != nil || answer.StatusCode != http.StatusOK {
-		t.Fatalf("%d %v: %s", answer.StatusCode, err, text)
-	}
+	proxy := newServer(t, []string{"BUNTING_TOKEN=" + s.newToken(t, "proxy", "SCOPE_READ")}, "--upstream", s.endpoint, "--definition-cache-directory", t.TempDir())
+	proxy.start(t)
 	labels, documented = map[string]map[string]bool{"up": {}}, map[string]string{}
 	sample, label := regexp.MustCompile(`^([a-z_]+)(?:\{(.*)\})? `), regexp.MustCompile(`(\w+)="`)
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(s.metrics(t, s.token) + proxy.metrics(t, s.token)) {
 		if name, ok := strings.CutPrefix(line, "# TYPE bunting_"); ok {
 			name, kind, _ := strings.Cut(strings.TrimSpace(name), " ")
 			documented["bunting_"+name] = kind
@@ -69,6 +57,27 @@ func scrape(t *testing.T) (labels map[string]map[string]bool, documented map[str
 		labels[name]["job"], labels[name]["instance"] = true, true
 	}
 	return labels, documented
+}
+
+// metrics gives what the server tells Prometheus.
+func (s *server) metrics(t *testing.T, token string) string {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.endpoint+"/metrics", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+token)
+	client := http.Client{Timeout: commandDeadline, Transport: &http.Transport{DisableKeepAlives: true}}
+	answer, err := client.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil || answer.StatusCode != http.StatusOK {
+		t.Fatalf("%d %v: %s", answer.StatusCode, err, text)
+	}
+	return string(text)
 }
 
 // What an expression is made of, as far as ours are.

@@ -63,7 +63,7 @@ func (a *app) openProxy(ctx context.Context, settings *configuration.Settings, c
 		}
 		return o, errors.Join(err, o.closeUnless(err == nil))
 	}
-	sharing, err := shareDefinitions(settings.DefinitionCache)
+	sharing, err := shareDefinitions(settings.DefinitionCache, tells)
 	if err != nil {
 		return o, errors.Join(err, o.close())
 	}

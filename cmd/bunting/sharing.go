@@ -10,6 +10,7 @@ import (
 	"github.com/bunting-flags/terraform-provider-bunting/internal/client"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/configuration"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/evaluator"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/telemetry"
 )
 
 // leastRedisTimeout is the shortest deadline of a call to Redis: a busy machine may
@@ -18,7 +19,7 @@ const leastRedisTimeout = 100 * time.Millisecond
 
 // shareDefinitions gives how a proxy shares the definitions of its upstream with
 // others; nil: it does not.
-func shareDefinitions(settings configuration.DefinitionCache) (*evaluator.Sharing, error) {
+func shareDefinitions(settings configuration.DefinitionCache, tells *telemetry.Telemetry) (*evaluator.Sharing, error) {
 	if !settings.IsSet() {
 		return nil, nil //nolint:nilnil // That nothing is shared is an answer.
 	}
@@ -44,6 +45,7 @@ func shareDefinitions(settings configuration.DefinitionCache) (*evaluator.Sharin
 	}
 	return &evaluator.Sharing{
 		KillTTL: settings.KillTTL,
+		Observe: tells.DefinitionCache(settings.KillTTL),
 		Open: func(key definitioncache.Key, timing definitioncache.Timing) (definitioncache.Cache, error) {
 			place := place
 			place.RedisTimeout = max(timing.Poll/2, leastRedisTimeout)
