@@ -5,6 +5,8 @@ package endtoend
 import (
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -15,6 +17,7 @@ import (
 	"github.com/bunting-flags/terraform-provider-bunting/internal/client"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/redistest"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/token"
 )
 
 // killTTL is the fleets' definition_cache.kill_ttl.
@@ -104,15 +107,32 @@ func (f *fleet) kill(t *testing.T, kill bool, proxies ...*server) (took []time.D
 	return took
 }
 
+// fetching is what a proxy that asks the root by itself may take beyond kill_ttl.
+const fetching = 500 * time.Millisecond
+
 // arrives kills and releases, and checks that every proxy knows in time.
 func (f *fleet) arrives(t *testing.T, what string, proxies ...*server) {
 	t.Helper()
 	for _, kill := range []bool{true, false} {
 		took := f.kill(t, kill, proxies...)
 		t.Logf("%s: %v", what, took)
-		if late := slices.Max(took); late > killTTL {
-			t.Errorf("%s: a proxy knew after %s, more than %s", what, late, killTTL)
+		if late := slices.Max(took); late > killTTL+fetching {
+			t.Errorf("%s: a proxy knew after %s, and kill_ttl is %s", what, late, killTTL)
 		}
+	}
+}
+
+// living gives the proxies that run.
+func (f *fleet) living() []*server {
+	return slices.DeleteFunc(slices.Clone(f.proxies), ended)
+}
+
+func ended(s *server) bool {
+	select {
+	case <-s.exited:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -149,13 +169,8 @@ func (f *fleet) leader(t *testing.T) *server {
 // leads tells whether a server says last that it leads.
 func leads(t *testing.T, s *server) bool {
 	t.Helper()
-	select {
-	case <-s.exited:
-		return false
-	default:
-	}
 	log := s.log(t)
-	return strings.LastIndex(log, `"leader":true`) > strings.LastIndex(log, `"leader":false`)
+	return !ended(s) && strings.LastIndex(log, `"leader":true`) > strings.LastIndex(log, `"leader":false`)
 }
 
 func during(t *testing.T, d time.Duration) {
@@ -181,9 +196,121 @@ func TestProxiesShareDefinitions(t *testing.T) {
 	}
 
 	leader.stop(t, syscall.SIGKILL)
-	living := slices.DeleteFunc(slices.Clone(f.proxies), func(s *server) bool { return s == leader })
-	f.arrives(t, "with the leader dead", living...)
-	if f.leader(t) == leader {
-		t.Error("a dead proxy leads")
+	f.arrives(t, "with the leader dead", f.living()...)
+	next := f.leader(t)
+
+	// A token that was revoked ends everywhere, and nobody asks about all others because of it.
+	_, secret, err := f.admin.CreateToken(t.Context(), token.Token{Name: "app", Scopes: []token.Scope{token.Evaluate}})
+	if err != nil {
+		t.Fatal(err)
 	}
+	for _, s := range f.living() {
+		if status, answer := s.call(t, secret, "pbflags.v1.FlagEvaluatorService/Evaluate", map[string]any{"flagId": "pay"}); status != http.StatusOK {
+			t.Errorf("a proxy does not take the new token: %d %v", status, answer)
+		}
+	}
+	counts = f.asked(func() {
+		if _, err := f.admin.RevokeToken(t.Context(), "app"); err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range f.living() {
+			waitFor(t, "the revoked token is refused", func() bool {
+				status, _ := s.call(t, secret, "pbflags.v1.FlagEvaluatorService/Evaluate", map[string]any{"flagId": "pay"})
+				return status == http.StatusUnauthorized
+			})
+			s.evaluate(t, "pay", "") // by another token, which is known
+		}
+	})
+	if counts["GetServer"] > 0 {
+		t.Errorf("for one revoked token the root was asked for %v", counts)
+	}
+
+	// Who is told to end gives the lead away at once.
+	began := time.Now()
+	next.stop(t, syscall.SIGTERM)
+	f.leader(t)
+	t.Logf("another leads %s after the leader was told to end", time.Since(began))
+	f.arrives(t, "with one left", f.living()...)
+}
+
+// TestProxiesLoseTheirRedis: without it everything goes on, and each asks the root no more often than kill_ttl says.
+func TestProxiesLoseTheirRedis(t *testing.T) {
+	t.Parallel()
+	f := startFleet(t, 3)
+	f.leader(t)
+	f.redis.Kill()
+	f.arrives(t, "while the Redis goes", f.proxies...)
+	const while = 10 * time.Second
+	counts := f.asked(func() {
+		began := time.Now()
+		f.arrives(t, "without the Redis", f.proxies...)
+		for time.Since(began) < while {
+			for _, s := range f.proxies {
+				if got := readiness(t, s); got != "200 ready" {
+					t.Errorf("a proxy says %q", got)
+				}
+			}
+			during(t, 100*time.Millisecond)
+		}
+	})
+	t.Logf("asked: %v", counts)
+	if most := len(f.proxies) * int(while/killTTL+2); counts["GetSnapshot"] > most || counts["GetServer"] > most || counts["WatchChanges"] > 0 {
+		t.Errorf("within %s without the Redis the root was asked for %v, more than %d times", while, counts, most)
+	}
+	f.redis.Run()
+	f.leader(t)
+	f.arrives(t, "with the Redis back", f.proxies...)
+	for _, s := range f.proxies {
+		if told := strings.Count(s.log(t), `"msg":"shared definitions: what was last known is served"`); told > 3 {
+			t.Errorf("a proxy told of its trouble %d times", told)
+		}
+	}
+}
+
+// TestAProxyStartsFromTheSharedDefinitions: with the root away it serves what the others knew, and says that it is old.
+func TestAProxyStartsFromTheSharedDefinitions(t *testing.T) {
+	t.Parallel()
+	f := startFleet(t, 1)
+	f.kill(t, true, f.proxies...)
+	secret := f.root.newToken(t, "late", "SCOPE_READ")
+	f.root.stop(t, syscall.SIGKILL)
+	late := newServer(t, []string{"BUNTING_TOKEN=" + secret}, "--upstream", f.way.endpoint, "--environment", "prod", "--anonymous", "evaluate", "--definition-cache-redis", f.redis.URL())
+	late.start(t)
+	if got := late.evaluate(t, "pay", ""); got != "false KILLED" {
+		t.Errorf("it serves %s", got)
+	}
+	if got := readiness(t, late); got != "200 ready, but stale" {
+		waitFor(t, "it says that it is stale", func() bool { return readiness(t, late) == "200 ready, but stale" })
+	}
+
+	unnamed := finish(t, command(t, t.TempDir(), map[string]string{"BUNTING_TOKEN": secret}, program(t, "bunting"),
+		"serve", "--listen", "127.0.0.1:0", "--upstream", f.way.endpoint, "--definition-cache-redis", f.redis.URL()))
+	if unnamed.code != 1 {
+		t.Errorf("without the name of its environment it ended with %d", unnamed.code)
+	}
+	unnamed.says(t, "Set environment, so that this server starts from the shared definitions")
+}
+
+// TestAProxyHasTheWrongPasswordOfItsRedis: it serves from the root, and says once what is wrong.
+func TestAProxyHasTheWrongPasswordOfItsRedis(t *testing.T) {
+	t.Parallel()
+	f := startFleet(t, 0)
+	locked := redistest.Start(t, "--requirepass", "right-one")
+	password := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(password, []byte("wrong-one\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := f.add(t, "--definition-cache-redis", locked.URL(), "--definition-cache-redis-password-file", password)
+	f.arrives(t, "with a wrong password", s)
+	log := s.log(t)
+	if strings.Count(log, "it refuses user or password") != 1 || strings.Contains(log, "wrong-one") {
+		t.Errorf("the log says\n%s", log)
+	}
+
+	if err := os.WriteFile(password, []byte("right-one\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s = f.add(t, "--definition-cache-redis", locked.URL(), "--definition-cache-redis-password-file", password)
+	f.leader(t)
+	f.arrives(t, "with the right password", s)
 }
