@@ -54,6 +54,15 @@ type Options struct {
 	// Report is told the totals when the last call under way ends, at most once a
 	// second; nil: nobody is.
 	Report func(context.Context, Totals)
+	// Shared is where definitions are shared with other processes; the zero
+	// SharedPlace: nowhere. What a walk reads whole goes through it.
+	Shared SharedPlace
+	// MaxAge is how long ago the server may have confirmed the shared copy that a walk
+	// evaluates from instead of asking; 0: it always asks.
+	MaxAge time.Duration
+	// Warn is told in one line what keeps a walk from the shared copy, which it goes on
+	// without; nil: nobody is.
+	Warn func(ctx context.Context, text string)
 	// Transport carries the requests; nil: one of the client's own, with a pool
 	// of connections that Close empties.
 	Transport http.RoundTripper
@@ -72,6 +81,9 @@ type Client struct {
 	own      *http.Transport
 	totals   *counters
 	report   func(context.Context, Totals)
+	place    SharedPlace
+	maxAge   time.Duration
+	warn     func(context.Context, string)
 
 	admin     buntingv1connect.FlagAdminServiceClient
 	evaluator pbflagsv1connect.FlagEvaluatorServiceClient
@@ -104,7 +116,7 @@ func New(o Options) (*Client, error) {
 	if o.RequestTimeout < 0 {
 		return nil, configError("use the request timeout", "the request timeout is "+o.RequestTimeout.String()+", but it must be more than 0. Write a duration like \"10s\".")
 	}
-	c := &Client{endpoint: endpoint, timeout: o.RequestTimeout, note: o.ChangeNote, token: o.Token, wrote: map[flag.Key]flag.Revision{}, totals: newCounters(), report: o.Report}
+	c := &Client{endpoint: endpoint, timeout: o.RequestTimeout, note: o.ChangeNote, token: o.Token, wrote: map[flag.Key]flag.Revision{}, totals: newCounters(), report: o.Report, place: o.Shared, maxAge: o.MaxAge, warn: o.Warn}
 	c.writes = coalescer[flag.Change, verdict]{send: c.applyAll, weigh: changeBytes, most: maxTripBytes, keep: true, together: c.travelled}
 	c.handshake.fetch = c.greet
 	policy := DefaultPolicy

@@ -53,6 +53,12 @@ func (w *Walk) Evaluate(ctx context.Context, q Question) (Evaluation, error) {
 	if len(q.Caller.Attributes) > 0 || q.Key == everything || !q.Key.Under(server.Actor.Prefix) {
 		return w.client.Evaluate(ctx, q)
 	}
+	if s := w.within(ctx, server); s != nil && (q.Minimum == (flag.Revision{}) || s.Revision == q.Minimum || later(s.Revision, q.Minimum)) {
+		if e, ok := evaluateFrom(s, q.Key, q.Caller.TargetingKey); ok {
+			w.client.totals.hit()
+			return e, nil
+		}
+	}
 	a := w.answersFor(q.Caller.TargetingKey)
 	e, ok := a.find(q.Key, false)
 	switch {
@@ -72,6 +78,10 @@ func (w *Walk) EvaluateFlags(ctx context.Context, keys []flag.Key, entity string
 	server, err := w.client.Server(ctx)
 	if err != nil {
 		return nil, w.client.retold(ctx, op, err)
+	}
+	if list, ok := evaluateEachFrom(w.within(ctx, server), keys, entity); ok {
+		w.client.totals.hit()
+		return list, nil
 	}
 	for i, key := range keys {
 		// The first brings the others where there are not too many flags for that,
@@ -103,8 +113,15 @@ func (w *Walk) EvaluateUnder(ctx context.Context, prefix flag.Key, entity string
 	if prefix != "" {
 		op = "evaluate the flags under " + quoted(prefix)
 	}
-	if _, err := w.covered(ctx, op, prefix); err != nil {
+	server, err := w.covered(ctx, op, prefix)
+	if err != nil {
 		return nil, err
+	}
+	if server.CompiledFlags == 0 { // which no snapshot has
+		if s := w.within(ctx, server); s != nil {
+			w.client.totals.hit()
+			return evaluateUnderFrom(s, prefix, entity), nil
+		}
 	}
 	a := w.answersFor(entity)
 	if _, err := a.asking.ask(ctx, everything); err != nil {
@@ -236,6 +253,9 @@ func (w *Walk) mayAnswer(flags int) bool {
 // take keeps what is newer than what is known. An answer for all flags counts as
 // one where it is of one revision.
 func (a *evaluations) take(got []Evaluation, all bool) {
+	for _, e := range got {
+		a.walk.show(e.Revision)
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var at flag.Revision

@@ -17,6 +17,7 @@ type Server struct {
 	Version      string // the program's
 	Capabilities []string
 	Revision     flag.Revision // at the time of the handshake
+	At           time.Time     // no later than when the server told all this
 	// How many living and archived flags, overrides and holds there are, and
 	// about how many bytes a whole snapshot takes.
 	Flags, Overrides, Holds, SnapshotBytes int64
@@ -65,6 +66,7 @@ const greeting = "greet the server"
 
 func (c *Client) greet(ctx context.Context) (*Server, error) {
 	const op = greeting
+	began := time.Now()
 	m, err := call(ctx, c, op, again, c.admin.GetServer, &buntingv1.GetServerRequest{})
 	if err != nil {
 		return c.greetEvaluator(ctx, op, err)
@@ -82,7 +84,7 @@ func (c *Client) greet(ctx context.Context) (*Server, error) {
 			c.endpoint, quoted(m.GetVersion()), m.GetOldestProtocol(), m.GetProtocol(), wire.OldestProtocol, wire.Protocol, advice)}
 	}
 	s := &Server{
-		Environment: m.GetEnvironment(), Version: m.GetVersion(), Capabilities: m.GetCapabilities(), Revision: wire.ToRevision(m.GetRevision()),
+		Environment: m.GetEnvironment(), Version: m.GetVersion(), Capabilities: m.GetCapabilities(), Revision: wire.ToRevision(m.GetRevision()), At: began,
 		Flags: m.GetFlags(), Overrides: m.GetOverrides(), Holds: m.GetHolds(), SnapshotBytes: m.GetSnapshotBytes(),
 		Fresh: m.Stale != nil && !m.GetStale(), CompiledFlags: m.GetCompiledFlags(),
 		Actor: token.Actor{Name: m.GetActor(), Prefix: flag.Key(m.GetPrefix())}, TokenID: m.GetTokenId(), Chain: m.GetChain(),

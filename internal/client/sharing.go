@@ -17,6 +17,8 @@ type share struct {
 	timeout                          time.Duration
 	policy                           Policy
 	tls                              TLS
+	place                            SharedPlace
+	maxAge                           time.Duration
 	transport                        http.RoundTripper
 }
 
@@ -43,7 +45,7 @@ func Share(o Options) (c *Client, release func(), err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	key := share{endpoint: endpoint, token: o.Token, userAgent: o.UserAgent, note: o.ChangeNote, timeout: o.RequestTimeout, policy: DefaultPolicy, transport: o.Transport}
+	key := share{endpoint: endpoint, token: o.Token, userAgent: o.UserAgent, note: o.ChangeNote, timeout: o.RequestTimeout, policy: DefaultPolicy, place: o.Shared, maxAge: o.MaxAge, transport: o.Transport}
 	if o.Policy != nil {
 		key.policy = *o.Policy
 	}

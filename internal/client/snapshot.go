@@ -58,7 +58,7 @@ func (c *Client) Since(ctx context.Context, known flag.Revision) (Difference, er
 	}
 	return Difference{
 		Revision: s.revision, Environment: s.environment, Supersedes: s.supersedes, Stale: s.stale,
-		Whole: s.kind == buntingv1.SnapshotKind_SNAPSHOT_KIND_FULL, Edits: s.edits,
+		Whole: s.whole(), Edits: s.edits,
 	}, nil
 }
 
@@ -148,6 +148,9 @@ func (s *snapshotReader) question() *buntingv1.GetSnapshotRequest {
 	}
 	return q
 }
+
+// whole reports whether the edits are everything there is.
+func (s *snapshotReader) whole() bool { return s.kind == buntingv1.SnapshotKind_SNAPSHOT_KIND_FULL }
 
 // take reads one message; what it gives is what is wrong with it, or "".
 func (s *snapshotReader) take(m *buntingv1.GetSnapshotResponse) (wrong string) {

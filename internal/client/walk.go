@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
 )
@@ -35,9 +37,13 @@ type Walk struct {
 	client *Client
 	reads  coalescer[flag.Ref, reading]
 	whole  fetched[coverage]
+	copied fetched[coverage] // the shared copy as it was found, for evaluations; without a snapshot: none
 
-	mu   sync.Mutex
-	read map[flag.Ref]*flag.Snapshot // what was read one by one, the newest of each
+	apart atomic.Bool // the shared copy is of no use to this walk
+
+	mu    sync.Mutex
+	read  map[flag.Ref]*flag.Snapshot // what was read one by one, the newest of each
+	shown flag.Revision               // the newest of what the walk was told
 
 	answers  map[string]*evaluations // by entity
 	answered int                     // answers for all flags that were asked for
@@ -53,14 +59,15 @@ type reading struct {
 type coverage struct {
 	*flag.Snapshot
 
-	prefix flag.Key // the token's
+	prefix flag.Key  // the token's
+	at     time.Time // when the server confirmed it, or before
 }
 
 // NewWalk begins the reading of one operation. It sends nothing yet.
 func (c *Client) NewWalk() *Walk {
 	w := &Walk{client: c, read: map[flag.Ref]*flag.Snapshot{}, answers: map[string]*evaluations{}}
 	w.reads = coalescer[flag.Ref, reading]{send: w.fetch, weigh: func(flag.Ref) int { return 1 }, most: mostRefs, together: c.travelled}
-	w.whole.fetch = w.readWhole
+	w.whole.fetch, w.copied.fetch = w.readWhole, w.readCopy
 	return w
 }
 
@@ -133,6 +140,9 @@ func (w *Walk) keep(s *flag.Snapshot, refs []flag.Ref) {
 			w.read[ref] = s
 		}
 	}
+	if newer(s.Revision, w.shown) {
+		w.shown = s.Revision
+	}
 }
 
 // fetch reads objects that were asked for together. What is wrong with one is no
@@ -204,6 +214,24 @@ func (w *Walk) readWhole(ctx context.Context) (coverage, error) {
 	if err != nil {
 		return coverage{}, err
 	}
-	all, err := w.client.Snapshot(ctx, server.Actor.Prefix)
-	return coverage{all, server.Actor.Prefix}, err
+	all, began := coverage{prefix: server.Actor.Prefix}, time.Now()
+	if w.shares(server) {
+		all.Snapshot, all.at, err = w.readShared(ctx, server)
+	} else {
+		all.Snapshot, err = w.client.Snapshot(ctx, server.Actor.Prefix)
+		all.at = began
+	}
+	if err == nil {
+		w.show(all.Revision)
+	}
+	return all, err
+}
+
+// show remembers what the walk was told, so that nothing older is told after it.
+func (w *Walk) show(r flag.Revision) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if newer(r, w.shown) {
+		w.shown = r
+	}
 }
