@@ -75,7 +75,7 @@ func (b *board) receive(owner string, received Received, unusable bool, timing T
 	case received.Unchanged && (!there || present.Revision != received.Revision):
 		return ErrNoCopy
 	case received.Unchanged:
-	case there && !received.Replaces(present) && present.Revision != received.Overrules:
+	case there && !received.Replaces(present) && present.Revision != received.Overrules && !b.deserted(received, present, timing, now):
 		return older(received.Revision, present.Revision)
 	default:
 		b.Header = received.Header
@@ -85,6 +85,12 @@ func (b *board) receive(owner string, received Received, unusable bool, timing T
 	}
 	b.Confirmed = now
 	return nil
+}
+
+// deserted tells whether the copy is of another store, and nobody whose server is
+// that store has renewed it for so long that somebody else's may take its place.
+func (b *board) deserted(received Received, present Header, timing Timing, now time.Time) bool {
+	return received.Revision.Store != present.Revision.Store && b.age(now) >= 2*timing.Lock
 }
 
 // release gives back what is the owner's.

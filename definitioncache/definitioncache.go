@@ -40,9 +40,10 @@ type Cache interface {
 	// When it returns nil, others read just that, and its life begins anew.
 	//
 	// Changed definitions become the copy where they do not go backwards (see
-	// [Header.Replaces] and [Received.Overrules]); else [ErrOlder]. Unchanged ones only renew the life of the
-	// copy; where the copy is not of their revision, or gone: [ErrNoCopy], and the
-	// caller must fetch everything. [ErrNotLeader]: another has the lock by now.
+	// [Header.Replaces] and [Received.Overrules]), or where the copy is of another store
+	// and nobody has renewed it for as long as two locks last; else [ErrOlder].
+	// Unchanged ones only renew the life of the copy; where the copy is not of their
+	// revision, or gone: [ErrNoCopy], and the caller must fetch everything. [ErrNotLeader]: another has the lock by now.
 	// [ErrTooLarge]: it is over [MaxSize]. [ErrShutdown]: Shutdown was called. After
 	// an error what was there before is there still, or, when the connection broke,
 	// what was handed in.
@@ -139,8 +140,8 @@ type Header struct {
 
 // Replaces tells whether definitions of this header may take the place of
 // others': within one store those of the same or a later revision, and those of a
-// store that says that it supersedes the other's. What is published goes by it, and
-// what a follower takes.
+// store that says that it supersedes the other's. What is published goes by it while
+// the other is renewed, and what a follower takes.
 func (h Header) Replaces(other Header) bool {
 	if h.Revision.Store == other.Revision.Store {
 		return h.Revision.Number >= other.Revision.Number

@@ -181,16 +181,20 @@ func anotherStore(p *place) {
 	b := Definitions(1)
 	b.Revision.Store = "B"
 	p.received(leader, a, nil)
+	p.advance(2*Timing.Lock - time.Second)
+	p.turn(leader, definitioncache.Refresh, definitioncache.Lead)
 	p.received(leader, b, definitioncache.ErrOlder)
 	p.has(follower, &a)
+	p.received(leader, unchanged(100), nil)
 	b.Supersedes = []string{"X", "A"}
 	p.received(leader, b, nil)
 	p.has(follower, &b)
 	// There is no way back.
 	p.received(leader, Definitions(101), definitioncache.ErrOlder)
 	p.has(follower, &b)
-	// Where nothing is known, anything may come.
-	p.advance(Timing.Copy + time.Second)
+	// Unless nobody who has that store is there any more.
+	p.advance(2 * Timing.Lock)
+	p.turn(leader, definitioncache.Refresh, definitioncache.Lead)
 	p.received(leader, a, nil)
 	p.has(follower, &a)
 }

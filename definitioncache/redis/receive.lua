@@ -9,7 +9,7 @@ if ARGV[5] == '1' then
 elseif fence and fence ~= ARGV[9] then
   local replaces = string.sub(ARGV[4], 1, 19) >= string.sub(fence, 1, 19)
   if string.sub(ARGV[4], 21) ~= string.sub(fence, 21) then
-    replaces = false
+    replaces = now() - at >= 2 * tonumber(ARGV[2]) -- whose store it is has not renewed it
     for i = 10, #ARGV do replaces = replaces or ARGV[i] == string.sub(fence, 21) end
   end
   if not replaces then return {'OLDER', fence} end
