@@ -28,9 +28,12 @@ var (
 	receive string
 	//go:embed release.lua
 	release string
+	//go:embed value.lua
+	value string
 
 	turnScript    = goredis.NewScript(common + turn)
 	readScript    = goredis.NewScript(common + read)
 	receiveScript = goredis.NewScript(common + receive)
 	releaseScript = goredis.NewScript(common + release)
+	valueScript   = goredis.NewScript(value)
 )
