@@ -36,13 +36,22 @@ func (p SharedPlace) Open(key definitioncache.Key, timing definitioncache.Timing
 	case p.RedisURL == "":
 		return nil, errors.New("there is neither a Redis nor a folder to share definitions in. Set one of them")
 	}
+	options, err := p.redis()
+	if err != nil {
+		return nil, err
+	}
+	return redis.New(options, key, timing)
+}
+
+// redis gives the settings of the Redis.
+func (p SharedPlace) redis() (redis.Options, error) {
 	options := redis.Options{URL: p.RedisURL, Password: p.RedisPassword, Prefix: p.RedisPrefix, Timeout: p.RedisTimeout}
 	if p.RedisCA != "" {
 		trusted := x509.NewCertPool()
 		if !trusted.AppendCertsFromPEM([]byte(p.RedisCA)) {
-			return nil, errors.New("the certificates of whom to trust for the Redis cannot be read. Give them in PEM form, as file(\"ca.pem\") reads them")
+			return redis.Options{}, errors.New("the certificates of whom to trust for the Redis cannot be read. Give them in PEM form, as file(\"ca.pem\") reads them")
 		}
 		options.TLS = &tls.Config{RootCAs: trusted, MinVersion: tls.VersionTLS12}
 	}
-	return redis.New(options, key, timing)
+	return options, nil
 }

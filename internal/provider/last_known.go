@@ -144,10 +144,10 @@ func (s *session) keep(ctx context.Context, diags *diag.Diagnostics, of choice, 
 // tell warns once of a file that cannot be used.
 func (l *lastKnown) tell(ctx context.Context, diags *diag.Diagnostics, err error) {
 	l.told.Do(func() {
-		tflog.Warn(ctx, "the last known answers cannot be used", map[string]any{"path": l.file.Path(), "error": err.Error()})
+		tflog.Warn(ctx, "the last known answers cannot be used", map[string]any{"place": l.file.Place(), "error": err.Error()})
 		diags.AddWarning("The last known answers cannot be used", fmt.Sprintf(
-			"Where allow_stale is true, answers are kept for when the server is down, but the file %s %s. Nothing else depends on it. Remove it, make its folder writable, or name another with cache = { directory = … } or %s.",
-			l.file.Path(), err, cacheDirectoryVariable))
+			"Where allow_stale is true, answers are kept for when the server is down, but %s. Nothing else depends on it. %s with cache = { directory = … } or %s.",
+			err, l.file.Advice(), cacheDirectoryVariable))
 	})
 }
 

@@ -172,7 +172,7 @@ func (p *buntingProvider) greet(ctx context.Context, s *session, set settings, d
 			s.lastKnown.tell(ctx, diags, damage)
 		}
 		if known != nil {
-			tflog.Warn(ctx, "the server is down; there are last known answers", map[string]any{"endpoint": c.Endpoint(), "path": s.lastKnown.file.Path()})
+			tflog.Warn(ctx, "the server is down; there are last known answers", map[string]any{"endpoint": c.Endpoint(), "place": s.lastKnown.file.Place()})
 			s.down, err = err, nil
 			server.Environment = known.Environment
 		}

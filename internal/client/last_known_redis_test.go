@@ -1,0 +1,85 @@
+//go:build unix
+
+package client
+
+import (
+	"crypto/rand"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/bunting-flags/terraform-provider-bunting/internal/redistest"
+)
+
+// inRedis opens what is kept in a Redis.
+func inRedis(tb testing.TB, place SharedPlace, endpoint, token string) *LastKnown {
+	tb.Helper()
+	l, err := NewLastKnownIn(place, endpoint, token)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := valueOf(l).value.Close(); err != nil {
+			tb.Error(err)
+		}
+	})
+	return l
+}
+
+func valueOf(l *LastKnown) *lastKnownRedis {
+	r, _ := l.place.(*lastKnownRedis)
+	return r
+}
+
+func TestLastKnownInARedis(t *testing.T) {
+	t.Parallel()
+	url := redistest.URL(t)
+	testLastKnown(t, func(testing.TB) keptPlace {
+		place := SharedPlace{RedisURL: url, RedisPrefix: "bunting-test-" + rand.Text(), RedisTimeout: 10 * time.Second}
+		return keptPlace{
+			open: func(tb testing.TB, endpoint, token string) *LastKnown {
+				tb.Helper()
+				return inRedis(tb, place, endpoint, token)
+			},
+			get: func(tb testing.TB, l *LastKnown) []byte {
+				tb.Helper()
+				text, err := valueOf(l).value.Read(tb.Context())
+				if err != nil {
+					tb.Fatal(err)
+				}
+				return text
+			},
+			put: func(tb testing.TB, l *LastKnown, text []byte) {
+				tb.Helper()
+				err := valueOf(l).value.Change(tb.Context(), func([]byte) ([]byte, error) { return text, nil })
+				if err != nil {
+					tb.Fatal(err)
+				}
+			},
+		}
+	})
+}
+
+// A Redis that does not answer costs one wait, whatever is to be kept, and words that
+// name it and no secret.
+func TestLastKnownWhoseRedisIsAway(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	l := inRedis(t, SharedPlace{RedisURL: server.URL(), RedisPassword: "s3cret", RedisTimeout: 50 * time.Millisecond}, "http://a", secret)
+	t.Cleanup(server.Freeze())
+	for range 50 {
+		err := l.Keep(t.Context(), testServer, "", "u", []Evaluation{answered("f", 5, on)})
+		if err == nil || !strings.HasPrefix(err.Error(), l.Place()+":") || strings.Contains(err.Error(), "s3cret") {
+			t.Fatalf("Keep: %v; want one that begins with %s, and no secret", err, l.Place())
+		}
+	}
+	if known, err := l.Read(); known != nil || err == nil {
+		t.Errorf("got %v, %v", known, err)
+	}
+	if !strings.Contains(l.Advice(), "Redis") || !strings.Contains(l.Place(), "in the Redis at ") {
+		t.Errorf("the place is %s, the advice %s", l.Place(), l.Advice())
+	}
+	if _, err := NewLastKnownIn(SharedPlace{RedisURL: "http://:s3cret@a"}, "http://a", secret); err == nil || strings.Contains(err.Error(), "s3cret") {
+		t.Errorf("got %v", err)
+	}
+}
