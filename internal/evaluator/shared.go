@@ -82,7 +82,7 @@ func (f *Follower) share(ctx context.Context, with Sharing, begins bool) error {
 	// A proxy's token has the scope read and no prefix: greet has seen to it.
 	f.shared = &shared{
 		Sharing: with, wake: make(chan struct{}, 1),
-		key: definitioncache.Key{Environment: f.want, Scope: string(token.Read), Schema: wire.DefinitionsSchema},
+		key: definitioncache.Key{Environment: f.want, Scope: token.Read.String(), Schema: wire.DefinitionsSchema},
 	}
 	cache, err := with.Open(f.shared.key, timing)
 	if err != nil {

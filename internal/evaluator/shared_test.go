@@ -1,0 +1,279 @@
+package evaluator_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/bunting-flags/terraform-provider-bunting/buntingtest"
+	"github.com/bunting-flags/terraform-provider-bunting/definitioncache"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/client"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/evaluator"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/token"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/wire"
+)
+
+const killTTL = time.Second
+
+// place is where followers of a test share definitions, and may be lost.
+type place struct {
+	memory *definitioncache.Memory
+	lost   atomic.Bool
+}
+
+func newPlace(t *testing.T) *place {
+	t.Helper()
+	poll := killTTL / 4
+	memory, err := definitioncache.NewMemory(definitioncache.Key{Environment: "test", Scope: "read", Schema: wire.DefinitionsSchema},
+		definitioncache.Timing{Poll: poll, Lock: 5 * poll / 2, Copy: time.Hour, Fetch: 10 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &place{memory: memory}
+}
+
+// part is a follower's part, and what it counted last.
+type part struct {
+	definitioncache.Cache
+
+	place  *place
+	counts atomic.Pointer[definitioncache.Counts]
+}
+
+var errLost = errors.New("the shared place is lost")
+
+func (p *part) ShouldFetch(ctx context.Context, need definitioncache.Need) (definitioncache.Turn, error) {
+	if p.place.lost.Load() {
+		return definitioncache.Follow, errLost
+	}
+	return p.Cache.ShouldFetch(ctx, need)
+}
+
+func (p *part) leads() bool { return p.counts.Load().Leader }
+
+// join makes a follower that shares; run it.
+func (p *place) join(t *testing.T, up *client.Client, options evaluator.FollowerOptions) (*evaluator.Follower, *part, error) {
+	t.Helper()
+	own := &part{Cache: p.memory.Join(), place: p}
+	options.Sharing = &evaluator.Sharing{
+		KillTTL: killTTL,
+		Open: func(key definitioncache.Key, _ definitioncache.Timing) (definitioncache.Cache, error) {
+			if want := (definitioncache.Key{Environment: "test", Scope: "read", Schema: wire.DefinitionsSchema}); key != want {
+				t.Errorf("it shares under %+v", key)
+			}
+			return own, nil
+		},
+		Observe: func(c definitioncache.Counts) { own.counts.Store(&c) },
+	}
+	f, err := evaluator.NewFollower(t.Context(), up, options)
+	return f, own, err
+}
+
+// member is a follower that shares and runs.
+type member struct {
+	*evaluator.Follower
+	*part
+	*road
+}
+
+func (p *place) member(t *testing.T, server *buntingtest.Server, options evaluator.FollowerOptions) member {
+	t.Helper()
+	c, r := upstream(t, server, server.Token(t, "read"))
+	f, own, err := p.join(t, c, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	running(t, f)
+	return member{f, own, r}
+}
+
+// await waits until something is so of a member.
+func (m member) await(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for range 15 {
+		if is() {
+			return
+		}
+		passASecond(t, m.Follower)
+	}
+	t.Fatalf("it is not so that %s; refused: %v", what, m.Refused())
+}
+
+func TestFollowersShareWhatOneOfThemHears(t *testing.T) {
+	t.Parallel()
+	server, p := buntingtest.Start(t), newPlace(t)
+	write := writer(t, server)
+	write(flag.Put(boolean("pay")))
+	first := p.member(t, server, evaluator.FollowerOptions{})
+	first.await(t, "it hears the upstream", func() bool { return first.count("WatchChanges") > 0 })
+	others := []member{p.member(t, server, evaluator.FollowerOptions{}), p.member(t, server, evaluator.FollowerOptions{})}
+	from := others[0].View().Revision
+	for _, change := range []flag.Change{flag.Put(boolean("a")), flag.Put(boolean("b")), {Op: flag.DeleteFlag, Ref: flag.FlagRef("a")}} {
+		write(change)
+	}
+	killed := write(flag.Put(&flag.Hold{FlagKey: "pay", Holder: "ops", Reason: "it burns"}))
+	for _, f := range others {
+		view := reach(t, f.Follower, killed)
+		if a := view.Evaluate("pay", flag.Context{}); a.Source != flag.SourceKilled || a.Stale || view.Flag("a") != nil || view.Flag("b") == nil {
+			t.Errorf("%+v at %v", a, view.Revision)
+		}
+		if n := f.count("GetSnapshot") + f.count("WatchChanges"); n != 0 {
+			t.Errorf("who follows asked the upstream %d times", n)
+		}
+	}
+	commits, _, ok := others[0].Changes(from)
+	if !ok || len(commits) == 0 || commits[len(commits)-1].Revision != killed || slices.ContainsFunc(commits, func(c evaluator.Commit) bool { return c.Joined }) {
+		t.Errorf("told on are (%t) %+v", ok, commits)
+	}
+	if h := others[1].Health(); h.Status != client.Serving || h.Failures != 0 || h.Stale {
+		t.Errorf("%+v", h)
+	}
+}
+
+func TestARevokedTokenEndsWhereItIsShared(t *testing.T) {
+	t.Parallel()
+	server, p := buntingtest.Start(t), newPlace(t)
+	first := p.member(t, server, evaluator.FollowerOptions{})
+	first.await(t, "it hears the upstream", func() bool { return first.count("WatchChanges") > 0 })
+	other := p.member(t, server, evaluator.FollowerOptions{})
+	c, _ := upstream(t, server, server.AdminToken)
+	made, _, err := c.CreateToken(t.Context(), token.Token{Name: "app", Scopes: []token.Scope{token.Read}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := writer(t, server)
+	reach(t, other.Follower, write(flag.Put(boolean("before"))))
+	from := other.View().Revision
+	if _, err := c.RevokeToken(t.Context(), "app"); err != nil {
+		t.Fatal(err)
+	}
+	reach(t, other.Follower, write(flag.Put(boolean("after"))))
+	commits, _, ok := other.Changes(from)
+	ended := false
+	for _, commit := range commits {
+		ok = ok && !commit.Joined
+		ended = ended || slices.ContainsFunc(commit.Tokens, func(of token.Token) bool { return of.ID == made.ID && !of.RevokedAt.IsZero() })
+	}
+	if !ok || !ended {
+		t.Errorf("told on are (%t) %+v", ok, commits)
+	}
+}
+
+func TestWhoLeadsIsReplaced(t *testing.T) {
+	t.Parallel()
+	server, p := buntingtest.Start(t), newPlace(t)
+	write := writer(t, server)
+	first, second := p.member(t, server, evaluator.FollowerOptions{}), p.member(t, server, evaluator.FollowerOptions{})
+	at := write(flag.Put(boolean("pay")))
+	reach(t, second.Follower, at)
+	if !first.leads() || second.leads() {
+		t.Fatal("who came first does not lead")
+	}
+	first.road.set(cut) // it hears nothing any more, and lets others try
+	for i := range 3 {
+		at = write(flag.Put(boolean(flag.Key(strings.Repeat("x", i+1)))))
+		reach(t, first.Follower, at)
+		reach(t, second.Follower, at)
+	}
+	second.await(t, "the other leads", func() bool { return second.leads() && !first.leads() })
+	if h := first.Health(); h.Status != client.Serving || h.Stale {
+		t.Errorf("who hears of the upstream by others is %+v", h)
+	}
+}
+
+func TestWithoutTheSharedPlaceEachAsksByItself(t *testing.T) {
+	t.Parallel()
+	server, p := buntingtest.Start(t), newPlace(t)
+	write := writer(t, server)
+	first, second := p.member(t, server, evaluator.FollowerOptions{}), p.member(t, server, evaluator.FollowerOptions{})
+	reach(t, second.Follower, write(flag.Put(boolean("pay"))))
+	p.lost.Store(true)
+	for range 3 {
+		at := write(flag.Put(boolean("pay")))
+		for _, f := range []member{first, second} {
+			reach(t, f.Follower, at)
+			if h := f.Health(); h.Failures != 0 || h.Stale || h.Status != client.Serving {
+				t.Errorf("%+v", h)
+			}
+		}
+	}
+	p.lost.Store(false)
+	second.await(t, "somebody leads", func() bool { return first.leads() || second.leads() })
+}
+
+func TestAFollowerThatIsDeniedLivesOnWhatOthersHear(t *testing.T) {
+	t.Parallel()
+	server, p := buntingtest.Start(t), newPlace(t)
+	write := writer(t, server)
+	denied := p.member(t, server, evaluator.FollowerOptions{})
+	denied.road.set(func(_ string, q *http.Request) error { q.Header.Set("Authorization", "Bearer none"); return nil })
+	other := p.member(t, server, evaluator.FollowerOptions{})
+	other.await(t, "who is not denied leads", func() bool {
+		write(flag.Put(boolean("pay")))
+		return other.leads()
+	})
+	reach(t, denied.Follower, write(flag.Put(boolean("new"))))
+}
+
+func TestSharedDefinitionsBeginWhileTheUpstreamIsAway(t *testing.T) {
+	t.Parallel()
+	server, p := buntingtest.Start(t), newPlace(t)
+	write := writer(t, server)
+	write(flag.Put(boolean("pay")))
+	at := write(flag.Put(&flag.Hold{FlagKey: "pay", Holder: "ops", Reason: "it burns"}))
+	first := p.member(t, server, evaluator.FollowerOptions{})
+	reach(t, first.Follower, at)
+	first.road.set(cut)
+	first.await(t, "it is stale", func() bool { return first.Health().Stale })
+
+	c, r := upstream(t, server, server.AdminToken)
+	r.set(cut)
+	f, _, err := p.join(t, c, evaluator.FollowerOptions{Options: evaluator.Options{Environment: "test"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	running(t, f)
+	if a := f.View().Evaluate("pay", flag.Context{}); a.Source != flag.SourceKilled || !a.Stale {
+		t.Errorf("it answers %+v", a)
+	}
+	if _, _, err := p.join(t, c, evaluator.FollowerOptions{}); err == nil || !strings.Contains(err.Error(), "Set environment, so that") {
+		t.Errorf("got %v", err)
+	}
+	if _, _, err := newPlace(t).join(t, c, evaluator.FollowerOptions{Options: evaluator.Options{Environment: "test"}}); err == nil || !strings.Contains(err.Error(), "read the shared definitions, or those of the upstream") {
+		t.Errorf("with nothing shared: %v", err)
+	}
+}
+
+func TestAnotherStoreIsSharedOnceItWasAccepted(t *testing.T) {
+	t.Parallel()
+	server, other, p := buntingtest.Start(t), buntingtest.Start(t), newPlace(t)
+	write := writer(t, server)
+	write(flag.Put(boolean("pay")))
+	held := write(flag.Put(&flag.Hold{FlagKey: "pay", Holder: "ops", Reason: "it burns"}))
+	first, second := p.member(t, server, evaluator.FollowerOptions{}), p.member(t, server, evaluator.FollowerOptions{})
+	reach(t, second.Follower, held)
+	elsewhere := writer(t, other)(flag.Put(boolean("pay")))
+	for _, f := range []member{first, second} {
+		f.road.lead(other)
+	}
+	server.Restart(t) // what was connected connects anew, and finds the other store
+	for _, f := range []member{first, second} {
+		f.await(t, "it refuses the other store", func() bool { return f.Refused() != nil })
+		if f.View().Revision.StoreID != held.StoreID || f.Health().Status != client.Degraded {
+			t.Errorf("it follows %v", f.View().Revision)
+		}
+	}
+	confirm(t, other, elsewhere.StoreID, held.StoreID)
+	for _, f := range []member{first, second} {
+		view := reach(t, f.Follower, flag.Revision{StoreID: elsewhere.StoreID, Number: elsewhere.Number + 1})
+		if a := view.Evaluate("pay", flag.Context{}); a.Source != flag.SourceGlobal || f.Refused() != nil {
+			t.Errorf("%+v, %v", a, f.Refused())
+		}
+	}
+}
