@@ -30,7 +30,8 @@ const (
 // Sharing is how followers of one upstream share its definitions (DESIGN §6.8): one
 // of them, the leader, hears the upstream and publishes, the others read.
 type Sharing struct {
-	// Open gives this process's part in what is shared under a key.
+	// Open gives this process's part in what is shared under a key. Where it has
+	// Changes, as that in a Redis, a word from there has the copy read at once.
 	Open func(definitioncache.Key, definitioncache.Timing) (definitioncache.Cache, error)
 	// KillTTL is how long ago the upstream may have confirmed what is shared. Where
 	// that is older the upstream is asked, at most once in this time.
@@ -44,6 +45,7 @@ type shared struct {
 	Sharing
 
 	key   definitioncache.Key
+	cache definitioncache.Cache
 	cycle *definitioncache.Cycle
 	wake  chan struct{} // something is to be published, or to be read
 
@@ -84,12 +86,11 @@ func (f *Follower) share(ctx context.Context, with Sharing, begins bool) error {
 		Sharing: with, wake: make(chan struct{}, 1),
 		key: definitioncache.Key{Environment: f.want, Scope: token.Read.String(), Schema: wire.DefinitionsSchema},
 	}
-	cache, err := with.Open(f.shared.key, timing)
-	if err != nil {
+	if f.shared.cache, err = with.Open(f.shared.key, timing); err != nil {
 		return err
 	}
 	f.shared.cycle, err = definitioncache.New(definitioncache.Options{
-		Cache: cache, Timing: timing, Fetch: f.fetch, Apply: f.apply, MaxAge: with.KillTTL, Alone: with.KillTTL,
+		Cache: f.shared.cache, Timing: timing, Fetch: f.fetch, Apply: f.apply, MaxAge: with.KillTTL, Alone: with.KillTTL,
 		Wake: f.shared.wake, Observe: f.observe, Log: f.log,
 	})
 	if err != nil {
@@ -109,8 +110,16 @@ func (f *Follower) share(ctx context.Context, with Sharing, begins bool) error {
 // runShared takes a step each poll, and one when there is something new.
 func (f *Follower) runShared(ctx context.Context) {
 	f.shared.life = ctx
+	var listening sync.WaitGroup
+	if told, ok := f.shared.cache.(interface {
+		Changes(ctx context.Context) <-chan struct{}
+	}); ok {
+		words := told.Changes(ctx)
+		listening.Go(func() { f.shared.listen(ctx, words) })
+	}
 	err := f.shared.cycle.Run(ctx)
 	f.shared.streaming.Wait()
+	listening.Wait()
 	if err != nil {
 		f.log.WarnContext(ctx, "shared definitions: another proxy leads once the lock has run out", "error", err.Error())
 	}
@@ -121,6 +130,18 @@ func (s *shared) rouse() {
 	select {
 	case s.wake <- struct{}{}:
 	default: // it is to be taken already
+	}
+}
+
+// listen has the copy read at each word of a change.
+func (s *shared) listen(ctx context.Context, words <-chan struct{}) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-words:
+			s.rouse()
+		}
 	}
 }
 
