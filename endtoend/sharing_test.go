@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/bunting-flags/terraform-provider-bunting/internal/client"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/redistest"
@@ -313,4 +315,41 @@ func TestAProxyHasTheWrongPasswordOfItsRedis(t *testing.T) {
 	s = f.add(t, "--definition-cache-redis", locked.URL(), "--definition-cache-redis-password-file", password)
 	f.leader(t)
 	f.arrives(t, "with the right password", s)
+}
+
+// TestThePagesUserOfRedisSuffices: a proxy shares, and hears of changes, as the user that deploy/README.md makes.
+func TestThePagesUserOfRedisSuffices(t *testing.T) {
+	t.Parallel()
+	_, made, _ := strings.Cut(readFile(t, "../deploy/README.md"), "\nACL SETUSER bunting ")
+	made, _, _ = strings.Cut(made, "\n```")
+	words := strings.Fields("ACL SETUSER bunting " + strings.Replace(made, ">PASSWORD", ">hunter2", 1))
+	f := startFleet(t, 0)
+	options, err := redis.ParseURL(f.redis.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	admin := redis.NewClient(options)
+	defer admin.Close()
+	arguments := make([]any, len(words))
+	for i, w := range words {
+		arguments[i] = w
+	}
+	if err := admin.Do(t.Context(), arguments...).Err(); err != nil {
+		t.Fatal(err)
+	}
+	password := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(password, []byte("hunter2\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		f.add(t, "--definition-cache-redis", strings.Replace(f.redis.URL(), "unix://", "unix://bunting@", 1), "--definition-cache-redis-password-file", password)
+	}
+	f.leader(t)
+	f.arrives(t, "as the user of the page", f.proxies...)
+	if log := f.proxies[0].log(t) + f.proxies[1].log(t); strings.Contains(log, "WARN") {
+		t.Errorf("they say\n%s", log)
+	}
+	if stats := admin.Info(t.Context(), "errorstats").Val(); strings.Contains(stats, "NOPERM") {
+		t.Errorf("the user may not do what it does:\n%s", stats)
+	}
 }

@@ -27,7 +27,7 @@ const snapshotName = "-snapshot"
 // starting goes on without it.
 func openData(ctx context.Context, settings *configuration.Settings, log *slog.Logger) (dataFolder, error) {
 	if settings.Data == "" {
-		if settings.Mode() == configuration.Proxy || settings.Database.Kind() != configuration.Memory {
+		if settings.Mode() == configuration.Proxy && !settings.DefinitionCache.IsSet() || settings.Mode() != configuration.Proxy && settings.Database.Kind() != configuration.Memory {
 			log.InfoContext(ctx, "no snapshot is kept on disk: while its source of truth is away this server cannot start. Name a folder for it with --data")
 		}
 		return dataFolder{}, nil

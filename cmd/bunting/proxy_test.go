@@ -119,6 +119,10 @@ func TestServeAProxyOfAPlainService(t *testing.T) {
 	if code != exitError || !strings.Contains(stderr, "judges no token") || !strings.Contains(stderr, "set anonymous to evaluate") {
 		t.Errorf("%d %s", code, stderr)
 	}
+	code, _, stderr = run(t, "serve", "--listen", "127.0.0.1:0", "--upstream", plain.URL, "--anonymous", "evaluate", "--definition-cache-directory", t.TempDir())
+	if code != exitError || !strings.Contains(stderr, "has no definitions to share, but definition_cache is set") {
+		t.Errorf("%d %s", code, stderr)
+	}
 	is, stop := serveProxy(t, "", "--upstream", plain.URL, "--anonymous", "evaluate")
 	transport := &http.Transport{}
 	defer transport.CloseIdleConnections()
@@ -157,7 +161,8 @@ func TestServeAProxyBeforeItsPlainService(t *testing.T) {
 
 func TestServeRefusesAnUpstream(t *testing.T) {
 	t.Parallel()
-	root := serve(t, t.TempDir(), "--database", "memory:")
+	folder := t.TempDir()
+	root, right := serve(t, folder, "--database", "memory:"), filepath.Join(folder, "bunting.token")
 	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
 		_, _ = w.Write([]byte("<html>hello</html>"))
@@ -165,16 +170,23 @@ func TestServeRefusesAnUpstream(t *testing.T) {
 	t.Cleanup(page.Close)
 	file := filepath.Join(t.TempDir(), "upstream.token")
 	write(t, file, "bunting_wrong\n")
+	empty := filepath.Join(t.TempDir(), "empty")
+	write(t, empty, "\n")
 	for name, row := range map[string]struct {
 		flags []string
 		want  string
 	}{
-		"HTML":             {[]string{"--upstream", page.URL}, "an HTML page"},
-		"nobody":           {[]string{"--upstream", "http://127.0.0.1:1"}, "refused the connection"},
-		"no token":         {[]string{"--upstream", root.ready.Endpoint}, "wants a token, and none is set"},
-		"a wrong token":    {[]string{"--upstream", root.ready.Endpoint, "--upstream-token-file", file}, "does not know the token"},
-		"no file":          {[]string{"--upstream", root.ready.Endpoint, "--upstream-token-file", file + "x"}, "no such file"},
-		"no flag server's": {[]string{"--upstream", "https://" + strings.TrimPrefix(root.ready.Endpoint, "http://")}, "speaks plain HTTP"},
+		"HTML":                  {[]string{"--upstream", page.URL}, "an HTML page"},
+		"nobody":                {[]string{"--upstream", "http://127.0.0.1:1"}, "refused the connection"},
+		"no token":              {[]string{"--upstream", root.ready.Endpoint}, "wants a token, and none is set"},
+		"a wrong token":         {[]string{"--upstream", root.ready.Endpoint, "--upstream-token-file", file}, "does not know the token"},
+		"no file":               {[]string{"--upstream", root.ready.Endpoint, "--upstream-token-file", file + "x"}, "no such file"},
+		"no password's file":    {[]string{"--upstream", root.ready.Endpoint, "--definition-cache-redis", "redis://h", "--definition-cache-redis-password-file", file + "x"}, "definition_cache.redis_password_file: open " + file + "x"},
+		"no password":           {[]string{"--upstream", root.ready.Endpoint, "--definition-cache-redis", "redis://h", "--definition-cache-redis-password-file", empty}, "definition_cache.redis_password_file: " + empty + " is empty"},
+		"no authorities":        {[]string{"--upstream", root.ready.Endpoint, "--upstream-token-file", right, "--definition-cache-redis", "rediss://h", "--definition-cache-redis-ca-file", file}, "definition_cache: the certificates of whom to trust for the Redis cannot be read"},
+		"a file for the folder": {[]string{"--upstream", root.ready.Endpoint, "--upstream-token-file", right, "--definition-cache-directory", file}, "definition_cache: "},
+		"a wrong token, shared": {[]string{"--upstream", root.ready.Endpoint, "--upstream-token-file", file, "--definition-cache-directory", t.TempDir()}, "does not know the token"},
+		"no flag server's":      {[]string{"--upstream", "https://" + strings.TrimPrefix(root.ready.Endpoint, "http://")}, "speaks plain HTTP"},
 	} {
 		code, stdout, stderr := run(t, append([]string{"serve", "--listen", "127.0.0.1:0"}, row.flags...)...)
 		if code != exitError || stdout != "" || !strings.Contains(stderr, row.want) || strings.Contains(stderr, "bunting_wrong") {
