@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -23,6 +24,22 @@ type SharedPlace struct {
 	RedisTimeout time.Duration
 	// Directory is a folder that the processes share.
 	Directory string
+}
+
+// Validate says what is wrong with the settings of a Redis, and asks it nothing. The
+// error has no secret.
+func (p SharedPlace) Validate(ctx context.Context) error {
+	if p.RedisURL == "" {
+		return nil
+	}
+	cache, err := p.Open(definitioncache.Key{Environment: "none", Scope: "none"}, sharedTiming)
+	if err != nil {
+		return err
+	}
+	ended, end := context.WithCancel(ctx)
+	end()
+	_ = cache.Shutdown(ended) // it was never asked, so there is no lock to release
+	return nil
 }
 
 // Open gives this process's part in what is shared there. It connects nowhere yet.

@@ -150,7 +150,7 @@ var plugin = sync.OnceValues(func() (string, error) {
 	pluginFolder = dir
 	_, file, _, _ := runtime.Caller(0)
 	build := exec.Command("go", "build", "-buildvcs=false", "-o", filepath.Join(dir, "terraform-provider-bunting"), ".")
-	build.Dir = filepath.Join(filepath.Dir(file), "..", "..")
+	build.Dir, build.Env = filepath.Join(filepath.Dir(file), "..", ".."), append(os.Environ(), "XDG_CACHE_HOME="+userCache)
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build the plugin: %w\n%s", err, out)
 	}
@@ -184,6 +184,12 @@ func newCLI(t *testing.T, endpoint, token string) *cli {
 	}
 	c.env = append(c.env, "TF_CLI_CONFIG_FILE="+rc, "CHECKPOINT_DISABLE=1", "TF_IN_AUTOMATION=1", "BUNTING_ENDPOINT="+endpoint, "BUNTING_TOKEN="+token,
 		cacheDirectoryVariable+"="+filepath.Join(c.dir, "cache"))
+	return c
+}
+
+// alone has a CLI share no definitions with its other runs.
+func (c *cli) alone() *cli {
+	c.env = append(c.env, cacheDirectoryVariable+"=")
 	return c
 }
 

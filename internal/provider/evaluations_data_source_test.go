@@ -108,7 +108,7 @@ func TestEvaluationsOfOwnFlagsTogether(t *testing.T) {
 	t.Parallel()
 	server := buntingtest.Start(t)
 	proxy := newFaultyProxy(t, server)
-	c := newCLI(t, proxy.URL, server.AdminToken)
+	c := newCLI(t, proxy.URL, server.AdminToken).alone()
 	const config = `
 resource "bunting_flag" "many" {
   for_each      = toset(["a", "b", "c"])

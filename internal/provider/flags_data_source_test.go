@@ -57,7 +57,7 @@ func TestFlagsAreAsOneByOne(t *testing.T) {
 		f.Owner, f.Description, f.State, f.AllowedValues = "me", "d", flag.Default, []flag.Value{f.Default, flag.IntValue(1)}
 	}))
 	proxy := newFaultyProxy(t, server)
-	c := newCLI(t, proxy.URL, server.AdminToken)
+	c := newCLI(t, proxy.URL, server.AdminToken).alone()
 	c.config(`
 data "bunting_flags" "all" { include_archived = true }
 data "bunting_flag" "one" {

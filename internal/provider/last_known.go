@@ -27,10 +27,10 @@ type lastKnown struct {
 
 // newLastKnown gives the answers kept in the directory; nil without one.
 func newLastKnown(set settings, endpoint string) *lastKnown {
-	if set.cacheDirectory == "" {
+	if set.cache.directory == "" {
 		return nil
 	}
-	l := &lastKnown{file: client.NewLastKnown(set.cacheDirectory, endpoint, set.token), environment: set.environment}
+	l := &lastKnown{file: client.NewLastKnown(set.cache.directory, endpoint, set.token), environment: set.environment}
 	l.read = sync.OnceValues(func() (*client.Known, error) { return l.file.Read() })
 	return l
 }

@@ -7,10 +7,13 @@ import (
 	"go.uber.org/goleak"
 )
 
+// userCache is where this user's programs, like go, keep what they can make again.
+var userCache = os.Getenv("XDG_CACHE_HOME")
+
 func TestMain(m *testing.M) {
 	// What the provider keeps from one run to the next is not kept for whoever runs the tests.
 	cache, err := os.MkdirTemp("", "bunting-cache-")
-	if err != nil || os.Setenv(cacheDirectoryVariable, cache) != nil {
+	if err != nil || os.Setenv("XDG_CACHE_HOME", cache) != nil {
 		panic(err)
 	}
 	// The servers that plugin-testing runs in this process are go-plugin's, whose readers of standard output end with

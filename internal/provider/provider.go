@@ -110,16 +110,7 @@ func (p *buntingProvider) Schema(_ context.Context, _ provider.SchemaRequest, re
 					},
 				},
 			},
-			"cache": schema.SingleNestedAttribute{
-				MarkdownDescription: "What is kept from one run to the next: the last known answers of evaluated data sources that set `allow_stale`, for when the server is down.",
-				Optional:            true,
-				Attributes: map[string]schema.Attribute{
-					"directory": schema.StringAttribute{
-						MarkdownDescription: "Folder for it, private to the user; by default `bunting` in the user's cache folder (`$XDG_CACHE_HOME` or `~/.cache` on Linux). Also from `BUNTING_CACHE_DIRECTORY`.",
-						Optional:            true,
-					},
-				},
-			},
+			"cache": cacheSchema(),
 		},
 	}
 }
@@ -138,7 +129,7 @@ func (p *buntingProvider) Configure(ctx context.Context, req provider.ConfigureR
 		return
 	}
 	s := newSession()
-	s.workspace, s.token, s.awaits = set.workspace, set.token, set.awaits
+	s.workspace, s.secrets, s.awaits = set.workspace, set.secrets(), set.awaits
 	if s.awaits == "" {
 		p.greet(ctx, s, set, &resp.Diagnostics)
 	}
@@ -157,6 +148,9 @@ func (p *buntingProvider) greet(ctx context.Context, s *session, set settings, d
 	c, release, err := client.Share(client.Options{
 		Endpoint: set.endpoint, Token: set.token, UserAgent: "terraform-provider-bunting/" + p.version,
 		RequestTimeout: set.requestTimeout, ChangeNote: set.changeNote, Policy: &set.policy, TLS: set.tls, Report: reportTotals,
+		Shared: set.cache.shared, MaxAge: set.cache.maxAge, Warn: func(ctx context.Context, text string) {
+			tflog.Warn(tflog.MaskAllFieldValuesStrings(ctx, s.secrets...), "the shared definitions are not used", map[string]any{"error": text})
+		},
 	})
 	if err != nil {
 		refuseSettings(diags, set.token, "use the provider's settings", err)

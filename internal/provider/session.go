@@ -22,7 +22,7 @@ type session struct {
 	client    *client.Client
 	release   func()       // gives the client back
 	walk      *client.Walk // what is read, within this walk
-	token     string       // to keep it out of the log
+	secrets   []string     // to keep them out of the log
 	workspace string
 	storeID   string      // the server's, as it was greeted
 	awaits    string      // the setting without which there is no client yet
@@ -172,7 +172,7 @@ func (s *session) write(ctx context.Context, change flag.Change) (client.Written
 	if err != nil {
 		return client.Written{}, err
 	}
-	ctx = tflog.MaskAllFieldValuesStrings(ctx, s.secrets()...)
+	ctx = tflog.MaskAllFieldValuesStrings(ctx, s.secrets...)
 	s.mu.Lock()
 	s.wrote[change.Ref] = 0
 	s.mu.Unlock()
@@ -188,13 +188,6 @@ func (s *session) write(ctx context.Context, change flag.Change) (client.Written
 		s.types[f.Key] = f.Type
 	}
 	return written, nil
-}
-
-func (s *session) secrets() []string {
-	if s.token == "" {
-		return nil
-	}
-	return []string{s.token}
 }
 
 // owner gives the owner id that goes with a write of the object, and whether the

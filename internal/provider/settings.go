@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -33,11 +32,6 @@ type providerModel struct {
 	Cache          types.Object `tfsdk:"cache"`
 }
 
-// cacheModel is the setting cache.
-type cacheModel struct {
-	Directory types.String `tfsdk:"directory"`
-}
-
 // retryModel is the setting retry.
 type retryModel struct {
 	Attempts          types.Int64   `tfsdk:"attempts"`
@@ -59,14 +53,11 @@ type settings struct {
 	requestTimeout                                      time.Duration // 0: the client's default
 	policy                                              client.Policy
 	tls                                                 *client.TLS // nil: none is set
-	cacheDirectory                                      string      // "": nothing is kept from one run to the next
+	cache                                               cacheSettings
 	// awaits names the setting that is not known yet and without which the
 	// server cannot be asked; "" for none.
 	awaits string
 }
-
-// cacheDirectoryVariable names the folder for what is kept from one run to the next.
-const cacheDirectoryVariable = "BUNTING_CACHE_DIRECTORY"
 
 // tokenFileVariable names a file that holds the token.
 const tokenFileVariable = "BUNTING_TOKEN_FILE"
@@ -106,7 +97,7 @@ func readSettings(ctx context.Context, m providerModel, lookup func(string) stri
 	if s.tls, unknown = readTLSSetting(ctx, m.TLS, lookup, diags); unknown && s.awaits == "" {
 		s.awaits = "tls"
 	}
-	s.cacheDirectory = readCacheSetting(ctx, m.Cache, lookup, diags)
+	s.cache = readCacheSetting(ctx, m.Cache, lookup, diags)
 	return s
 }
 
@@ -141,27 +132,6 @@ func readTLSSetting(ctx context.Context, configured types.Object, lookup func(st
 		return nil, unknown
 	}
 	return &t, false
-}
-
-// readCacheSetting reads the folder for what is kept from one run to the next: the
-// setting's, else the environment's, else one of the user's own.
-func readCacheSetting(ctx context.Context, configured types.Object, lookup func(string) string, diags *diag.Diagnostics) string {
-	var m cacheModel
-	if configured.IsUnknown() {
-		return ""
-	}
-	if !configured.IsNull() {
-		diags.Append(configured.As(ctx, &m, basetypes.ObjectAsOptions{})...)
-	}
-	directory := setting(m.Directory, lookup(cacheDirectoryVariable))
-	if directory != "" || m.Directory.IsUnknown() {
-		return directory
-	}
-	own, err := os.UserCacheDir()
-	if err != nil {
-		return "" // a user without a home keeps nothing
-	}
-	return filepath.Join(own, "bunting")
 }
 
 // Bounds of the setting retry.

@@ -61,7 +61,7 @@ var manyWording = []wordingCase{
 	{"the server is down, and allow_stale is set", func(s *wordingScene) {
 		s.layered()
 		directory := s.TempDir()
-		s.core.setting["cache"] = cty.ObjectVal(map[string]cty.Value{"directory": cty.StringVal(directory)})
+		s.core.setting["cache"] = cacheOf(coreAttrs{"directory": cty.StringVal(directory)})
 		s.core.setting["retry"] = cty.ObjectVal(map[string]cty.Value{"attempts": cty.NumberIntVal(1), "requests_per_second": cty.NullVal(cty.Number)})
 		s.reads("bunting_evaluation", `{"flag_key": "pay", "allow_stale": true}`)
 		s.reads("bunting_evaluations", `{"prefix": "pay", "allow_stale": true}`)
@@ -74,7 +74,7 @@ var manyWording = []wordingCase{
 	{"last known answers that cannot be used", func(s *wordingScene) {
 		s.layered()
 		directory := filepath.Join(s.TempDir(), "cache")
-		s.core.setting["cache"] = cty.ObjectVal(map[string]cty.Value{"directory": cty.StringVal(directory)})
+		s.core.setting["cache"] = cacheOf(coreAttrs{"directory": cty.StringVal(directory)})
 		read := func() { s.reads("bunting_evaluation", `{"flag_key": "pay", "allow_stale": true}`) }
 		write := func(path, text string) {
 			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {

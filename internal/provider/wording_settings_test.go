@@ -49,9 +49,7 @@ var settingsWording = []wordingCase{
 		}
 	}},
 	{"tls that cannot be used", func(s *wordingScene) {
-		server := httptest.NewTLSServer(http.NotFoundHandler())
-		defer server.Close()
-		certificate := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
+		certificate := s.certificate()
 		for _, tls := range []coreAttrs{
 			{"ca": cty.StringVal("ca.pem")},
 			{"client_certificate": cty.StringVal(certificate)},
@@ -65,6 +63,30 @@ var settingsWording = []wordingCase{
 		var diags diag.Diagnostics
 		readSettings(s.Context(), providerModel{Endpoint: types.StringValue("https://flags.example.com")}, func(name string) string {
 			return map[string]string{"BUNTING_TLS_CA_FILE": filepath.Join(s.TempDir(), "ca.pem")}[name]
+		}, &diags)
+		s.hearOf(diags)
+	}},
+	{"a cache that cannot be used", func(s *wordingScene) {
+		text := cty.StringVal
+		for _, parts := range []coreAttrs{
+			{"redis": redisOf(coreAttrs{"url": text("redis://redis.test")}), "directory": text("cache")},
+			{"redis": redisOf(nil)},
+			{"redis": redisOf(coreAttrs{"url": text("redis.test:6379")})},
+			{"redis": redisOf(coreAttrs{"url": text("redis://ci:pa ss@redis.test")})},
+			{"redis": redisOf(coreAttrs{"url": text("rediss://redis.test"), "ca": text("ca.pem")})},
+			{"redis": redisOf(coreAttrs{"url": text("redis://redis.test"), "ca": text(s.certificate())})},
+			{"redis": redisOf(coreAttrs{"url": text("redis://redis.test"), "prefix": text("{a}")})},
+			{"directory": text("cache"), "max_age": text("soon")},
+			{"directory": text("cache"), "max_age": text("-1s")},
+			{"max_age": text("30s")},
+		} {
+			s.core.setting["cache"] = cacheOf(parts)
+			_, end := s.core.walk(nil)
+			end()
+		}
+		var diags diag.Diagnostics
+		readSettings(s.Context(), providerModel{Endpoint: types.StringValue("https://flags.example.com")}, func(name string) string {
+			return map[string]string{redisURLVariable: "redis://redis.test", redisCAVariable: filepath.Join(s.TempDir(), "ca.pem")}[name]
 		}, &diags)
 		s.hearOf(diags)
 	}},
@@ -111,6 +133,31 @@ func (s *wordingScene) tls(endpoint string, parts coreAttrs) {
 	s.core.setting["tls"] = cty.ObjectVal(whole)
 	s.provider("endpoint", endpoint)
 	delete(s.core.setting, "tls")
+}
+
+// certificate gives one in PEM form.
+func (s *wordingScene) certificate() string {
+	s.Helper()
+	server := httptest.NewTLSServer(http.NotFoundHandler())
+	defer server.Close()
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
+}
+
+// cacheOf is the setting cache with these parts.
+func cacheOf(parts coreAttrs) cty.Value {
+	whole := coreAttrs{"redis": cty.NullVal(redisOf(nil).Type()), "directory": cty.NullVal(cty.String), "max_age": cty.NullVal(cty.String)}
+	maps.Copy(whole, parts)
+	return cty.ObjectVal(whole)
+}
+
+// redisOf is the setting cache.redis with these parts.
+func redisOf(parts coreAttrs) cty.Value {
+	whole := coreAttrs{}
+	for _, part := range []string{"url", "password", "ca", "prefix"} {
+		whole[part] = cty.NullVal(cty.String)
+	}
+	maps.Copy(whole, parts)
+	return cty.ObjectVal(whole)
 }
 
 var dataWording = []wordingCase{
