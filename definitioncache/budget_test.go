@@ -209,7 +209,7 @@ func TestNothingServedGrowsOldWhileTheCacheIsOfNoUse(t *testing.T) {
 	t.Parallel()
 	const alone = 4 * 500 * time.Millisecond
 	for trouble, name := range map[trouble]string{failing: "failing", frozen: "frozen", halting: "halting", deserted: "deserted"} {
-		for seed := range uint64(20) {
+		for seed := range uint64(8) {
 			t.Run(fmt.Sprintf("%s/%d", name, seed), func(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
@@ -266,7 +266,7 @@ func TestNoStampedeWhateverTheCacheIsLike(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				const processes, pause = 500, 20 * time.Second
+				const processes, pause = 500, 10 * time.Second
 				f := newFleet(t, rand.New(rand.NewPCG(1, 2)), processes)
 				defer f.end()
 				from := time.Now()
@@ -298,7 +298,7 @@ func TestNoStampedeWhateverTheCacheIsLike(t *testing.T) {
 // processes, who are the slowest to find the lock free.
 func TestTheNextLeaderPublishesWithinFourPolls(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(100) {
+	for seed := range uint64(40) {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {

@@ -93,7 +93,7 @@ func TestWhoMayNotListenPolls(t *testing.T) {
 	server := redistest.Start(t)
 	admin := client(t, server.URL())
 	err := admin.Do(t.Context(), "ACL", "SETUSER", "mute", "on", ">word", "resetchannels", "~bunting:*",
-		"+eval", "+evalsha", "+get", "+set", "+del", "+pttl", "+exists", "+type", "+time", "+hmget", "+hget", "+hset", "+hstrlen", "+pexpire").Err()
+		"+eval", "+evalsha", "+get", "+set", "+del", "+pttl", "+exists", "+time", "+hmget", "+hget", "+hset", "+hstrlen", "+pexpire").Err()
 	if err != nil {
 		t.Fatal(err)
 	}

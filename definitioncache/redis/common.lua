@@ -1,15 +1,21 @@
--- held gives whose right it is; what is no text, or would last for ever, is not ours
-local function held(key)
-  local owner = redis.pcall('GET', key)
-  if type(owner) == 'string' and redis.call('PTTL', key) >= 0 then return owner end
-end
 local function now()
   local t = redis.call('TIME')
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
--- copy gives fence, at and mark; nothing where the key has no hash, or not ours
+-- held gives whose right it is; what is no text, or lasts for ever or longer than any can, is not ours: after a
+-- failover to a machine whose clock is behind, the right of who is dead would last for as long
+local function held(key, life)
+  local owner = redis.pcall('GET', key)
+  local left = redis.call('PTTL', key)
+  if type(owner) == 'string' and left >= 0 and left <= 2 * life + 1000 then return owner end
+end
+-- copy gives fence, at and mark; nothing where the key has no hash, or not ours. What was confirmed in the future is
+-- as old as can be: it would stay fresh for ever
 local function copy()
   local found = redis.pcall('HMGET', KEYS[3], 'fence', 'at', 'mark')
   if found.err or not (found[1] and tonumber(found[2]) and found[3]) then return end
-  return found[1], tonumber(found[2]), found[3]
+  if #found[1] > 2000 or #found[3] > 100 then return end
+  local at = tonumber(found[2])
+  if not (at <= now() + 1000) then at = 0 end
+  return found[1], at, found[3]
 end

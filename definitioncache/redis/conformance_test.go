@@ -82,6 +82,7 @@ func client(tb testing.TB, url string) *goredis.Client {
 	if err != nil {
 		tb.Fatal("the URL of the Redis can not be read") // it may hold a password
 	}
+	options.ReadTimeout = time.Minute // the machine may be busy
 	c := goredis.NewClient(options)
 	tb.Cleanup(func() { _ = c.Close() })
 	return c

@@ -37,7 +37,7 @@ var quiet = sync.OnceFunc(logging.Disable)
 type Options struct {
 	// URL is redis://, rediss:// (TLS) or unix://, with user, password and database:
 	// rediss://user:password@host:6379/0. The user needs the commands eval, evalsha,
-	// get, set, del, pttl, exists, type, time, hmget, hget, hset, hstrlen and pexpire on the
+	// get, set, del, pttl, exists, time, hmget, hget, hset, hstrlen and pexpire on the
 	// keys below the prefix; and, to hear of changes at once and not with the next poll,
 	// publish and subscribe on the channels below it: "resetchannels &bunting:*
 	// +publish +subscribe".

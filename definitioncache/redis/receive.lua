@@ -1,8 +1,10 @@
 -- Arguments: owner, lifetime of the lock, of the copy, fence, 1 if unchanged, fence and mark of the copy that was
 -- found unusable, mark, value, fence that is overruled, ids of the stores superseded.
-local owner = held(KEYS[1])
-if owner and owner ~= ARGV[1] and held(KEYS[2]) ~= ARGV[1] then return {'NOTLEADER'} end
+local owner = held(KEYS[1], tonumber(ARGV[2]))
+local claims = redis.pcall('GET', KEYS[2]) == ARGV[1]
+if owner and owner ~= ARGV[1] and not claims then return {'NOTLEADER'} end
 local fence, at, mark = copy()
+local foreign = not fence
 if fence and (fence .. mark == ARGV[6] or now() - at >= tonumber(ARGV[3])) then fence = nil end
 if ARGV[5] == '1' then
   if fence ~= ARGV[4] then return {'NOCOPY'} end
@@ -19,10 +21,10 @@ local confirmed = string.format('%.0f', now())
 if ARGV[5] == '1' then
   redis.call('HSET', KEYS[3], 'at', confirmed)
 else
-  if redis.call('TYPE', KEYS[3]).ok ~= 'hash' then redis.call('DEL', KEYS[3]) end
+  if foreign then redis.call('DEL', KEYS[3]) end
   redis.call('HSET', KEYS[3], 'fence', ARGV[4], 'at', confirmed, 'mark', ARGV[7], 'value', ARGV[8])
 end
 redis.call('PEXPIRE', KEYS[3], ARGV[3])
-if held(KEYS[2]) == ARGV[1] then redis.call('DEL', KEYS[2]) end
+if claims then redis.call('DEL', KEYS[2]) end
 if ARGV[5] ~= '1' then redis.pcall('PUBLISH', KEYS[3], ARGV[1]) end -- who may not is told of by polls alone
 return {'OK'}

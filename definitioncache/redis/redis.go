@@ -75,7 +75,7 @@ func (c *Cache) Definitions(ctx context.Context, known definitioncache.Revision)
 		return nil, err
 	}
 	words, _ := answer.([]any)
-	age := time.Duration(number(words, 1)) * time.Millisecond
+	age := time.Duration(max(0, number(words, 1))) * time.Millisecond
 	switch text(words, 0) {
 	case "NONE":
 		return nil, nil //nolint:nilnil // That there is none is an answer.

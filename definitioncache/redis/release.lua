@@ -1,5 +1,5 @@
 -- Argument: owner.
 for i = 1, 2 do
-  if held(KEYS[i]) == ARGV[1] then redis.call('DEL', KEYS[i]) end
+  if redis.pcall('GET', KEYS[i]) == ARGV[1] then redis.call('DEL', KEYS[i]) end
 end
 return 'OK'

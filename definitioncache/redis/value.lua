@@ -1,7 +1,7 @@
 -- Key: of a hash with mark and value. Arguments: mark that is known, most bytes; to change it from there: new mark,
 -- value, lifetime.
 local found = redis.pcall('HGET', KEYS[1], 'mark')
-local mark = type(found) == 'string' and found or '' -- '': nothing, or not ours
+local mark = type(found) == 'string' and #found <= 100 and found or '' -- '': nothing, or not ours
 if ARGV[3] and mark == ARGV[1] then
   if mark == '' then redis.call('DEL', KEYS[1]) end
   redis.call('HSET', KEYS[1], 'mark', ARGV[3], 'value', ARGV[4])
