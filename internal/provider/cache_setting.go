@@ -60,7 +60,7 @@ func cacheSchema() schema.SingleNestedAttribute {
 				Optional:            true,
 			},
 			"redis": schema.SingleNestedAttribute{
-				MarkdownDescription: "A Redis, version 6 or newer, that shares the definitions between machines, as the runners of a CI system. Not together with `directory`.",
+				MarkdownDescription: "A Redis, version 6 or newer, that keeps both for many machines, as the runners of a CI system. Not together with `directory`.",
 				Optional:            true,
 				Attributes: map[string]schema.Attribute{
 					"url": schema.StringAttribute{

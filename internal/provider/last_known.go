@@ -20,17 +20,24 @@ import (
 // server is down (DESIGN §6.7). Resources never do.
 type lastKnown struct {
 	file        *client.LastKnown
+	setting     string // that names its place
 	environment string // that the server must have; "" for any
 	read        func() (*client.Known, error)
 	told        sync.Once // of what is wrong with the file
 }
 
-// newLastKnown gives the answers kept in the directory; nil without one.
+// newLastKnown gives the answers kept in the Redis, else in the directory; nil
+// without either.
 func newLastKnown(set settings, endpoint string) *lastKnown {
-	if set.cache.directory == "" {
+	l := &lastKnown{setting: "cache = { directory = … } or " + cacheDirectoryVariable, environment: set.environment}
+	switch inRedis, err := client.NewLastKnownIn(set.cache.shared, endpoint, set.token); {
+	case set.cache.shared.RedisURL != "" && err == nil: // its settings were checked
+		l.file, l.setting = inRedis, "cache = { redis = … } or "+redisURLVariable
+	case set.cache.directory != "":
+		l.file = client.NewLastKnown(set.cache.directory, endpoint, set.token)
+	default:
 		return nil
 	}
-	l := &lastKnown{file: client.NewLastKnown(set.cache.directory, endpoint, set.token), environment: set.environment}
 	l.read = sync.OnceValues(func() (*client.Known, error) { return l.file.Read() })
 	return l
 }
@@ -146,8 +153,8 @@ func (l *lastKnown) tell(ctx context.Context, diags *diag.Diagnostics, err error
 	l.told.Do(func() {
 		tflog.Warn(ctx, "the last known answers cannot be used", map[string]any{"place": l.file.Place(), "error": err.Error()})
 		diags.AddWarning("The last known answers cannot be used", fmt.Sprintf(
-			"Where allow_stale is true, answers are kept for when the server is down, but %s. Nothing else depends on it. %s with cache = { directory = … } or %s.",
-			err, l.file.Advice(), cacheDirectoryVariable))
+			"Where allow_stale is true, answers are kept for when the server is down, but %s. Nothing else depends on it. %s with %s.",
+			err, l.file.Advice(), l.setting))
 	})
 }
 

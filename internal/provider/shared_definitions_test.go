@@ -166,6 +166,28 @@ func TestTerraformSharesDefinitions(t *testing.T) {
 	}
 }
 
+// The last known answers lie in the Redis too, where there is one: so another machine
+// has them while the server is down.
+func TestLastKnownAnswersOfAnotherMachine(t *testing.T) {
+	t.Parallel()
+	s := newWordingScene(t)
+	s.anna.does(flag.Put(boolFlag("pay")))
+	s.core.setting["cache"] = cacheOf(coreAttrs{"redis": redisOf(coreAttrs{"url": cty.StringVal(redistest.URL(t)), "prefix": cty.StringVal("bunting-test-" + rand.Text())})})
+	const asked = `{"flag_key": "pay", "allow_stale": true}`
+	s.reads("bunting_evaluation", asked)
+	s.server.Stop()
+	s.reads("bunting_evaluation", asked)
+	if len(s.told) != 1 || s.told[0].summary != `The answer for flag "pay" is stale` || !strings.Contains(s.told[0].detail, "this is what it said last") {
+		t.Errorf("told %v", s.told)
+	}
+	s.forget()
+	delete(s.core.setting, "cache")
+	s.reads("bunting_evaluation", asked)
+	if len(s.told) != 1 || s.told[0].severity != "error" {
+		t.Errorf("told %v", s.told)
+	}
+}
+
 // providerLines gives what of a trace the provider has written: Terraform itself
 // writes down what a test puts into a configuration.
 func providerLines(log string) string {

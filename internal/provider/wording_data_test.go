@@ -71,6 +71,11 @@ var manyWording = []wordingCase{
 		s.reads("bunting_evaluation", `{"flag_key": "other", "allow_stale": true}`)
 		s.reads("bunting_evaluation", `{"flag_key": "pay"}`)
 	}},
+	{"last known answers in a Redis that is away", func(s *wordingScene) {
+		s.layered()
+		s.core.setting["cache"] = cacheOf(coreAttrs{"redis": redisOf(coreAttrs{"url": cty.StringVal("unix://" + filepath.Join(s.TempDir(), "redis"))})})
+		s.reads("bunting_evaluation", `{"flag_key": "pay", "allow_stale": true}`)
+	}},
 	{"last known answers that cannot be used", func(s *wordingScene) {
 		s.layered()
 		directory := filepath.Join(s.TempDir(), "cache")

@@ -77,7 +77,7 @@ var stable = []struct {
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z(\d\d:\d\d)?`), "TIME"},
 	{regexp.MustCompile(`(at revision|\(revision|; revision|but revision|revision) \d+`), "$1 N"},
 	{regexp.MustCompile(`\b\d+ s ago`), "N s ago"},
-	{regexp.MustCompile(`\b[0-9a-f]{32}\b`), "FILE"},
+	{regexp.MustCompile(`(\b|%3A)[0-9a-f]{32}\b`), "${1}FILE"},
 	{regexp.MustCompile(regexp.QuoteMeta(os.TempDir()) + `/[^ :]*/`), "/…/"},
 }
 
