@@ -168,6 +168,18 @@ func (e *Evaluator) trade(next *version, heard bool) (former string, err error) 
 	return former, nil
 }
 
+// goBack makes an older snapshot of the same store the present one: what was served
+// was never the store's. Who follows this server reads everything anew.
+func (e *Evaluator) goBack(snapshot *flag.Snapshot) {
+	next := newVersion(snapshot)
+	e.swap.Lock()
+	was := e.present.Load().snapshot.Revision
+	e.become(next)
+	e.nextExpiry = earliestExpiry(snapshot)
+	e.swap.Unlock()
+	e.log.Error("the source of truth does not have the revision that was served, and has said so again and again: what it has is served from now on", "served", was.Number, "revision", snapshot.Revision.Number)
+}
+
 // agreed notes that the source of truth is the store of the snapshot, so that what was
 // refused meanwhile is gone, and whether it was heard itself. It comes before what
 // the source brings is served.

@@ -192,7 +192,7 @@ func (f *Follower) watch(ctx context.Context) (events int, err error) {
 			f.heard()
 			f.outcome(nil)
 		}
-		f.shared.streamed(f, e)
+		f.shared.streamed(e)
 		return nil
 	})
 	f.greeted.Store(false) // whoever answers next may be another server
@@ -223,6 +223,9 @@ func (f *Follower) catchUp(ctx context.Context) error {
 	}
 	known := f.present.Load().snapshot
 	d, err := f.upstream.Since(ctx, known.Revision)
+	if e, ahead := errors.AsType[*client.Error](err); f.shared != nil && ahead && e.Kind == client.RevisionNotReached {
+		d, err = f.upstream.Since(ctx, flag.Revision{}) // it does not have what was shared
+	}
 	if err != nil {
 		return err
 	}
@@ -232,6 +235,9 @@ func (f *Follower) catchUp(ctx context.Context) error {
 	if d.Whole {
 		snapshot := flag.NewSnapshot(d.Environment, d.Revision).With(d.Revision, slices.Values(d.Edits))
 		snapshot.Supersedes = d.Supersedes
+		if f.shared != nil && d.Revision.StoreID == known.Revision.StoreID && d.Revision.Number < known.Revision.Number {
+			f.shared.older = snapshot
+		}
 		return f.replace(snapshot, !d.Stale)
 	}
 	f.agreed(!d.Stale)

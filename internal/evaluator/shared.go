@@ -49,17 +49,22 @@ type shared struct {
 	cycle *definitioncache.Cycle
 	wake  chan struct{} // something is to be published, or to be read
 
-	// When the upstream last said by the stream that it hears its source of truth, in
-	// nanoseconds after Evaluator.started; 0: not by the present stream.
-	heardAt atomic.Int64
+	heard atomic.Pointer[word] // nil: the present stream has not said anything
 
 	// Of the cycle's steps, which follow each other.
-	applied   bool            // what is served was shared, or is
+	applied   flag.Revision   // taken over last; zero: nothing yet
+	older     *flag.Snapshot  // what the upstream says, where that is older than what is served; nil: it is not
 	failed    time.Time       // when the upstream last failed to answer
 	leader    bool            // the last step's
 	life      context.Context //nolint:containedctx // Run's, which ends the stream.
 	end       context.CancelFunc
 	streaming sync.WaitGroup
+}
+
+// word is what the upstream said by its stream.
+type word struct {
+	revision flag.Revision
+	at       time.Time // when it said that it hears its own source of truth; zero: it has not
 }
 
 // share joins those who share the definitions, and takes the first step. Where
@@ -161,7 +166,7 @@ func (f *Follower) observe(counts definitioncache.Counts) {
 		s.end()
 		s.end = nil
 	}
-	if !s.leader && s.applied {
+	if !s.leader && s.applied != (flag.Revision{}) {
 		f.heardBefore(counts.Age)
 		if time.Now().Add(-counts.Age).After(s.failed) { // somebody else hears the upstream
 			f.agreed(false)
@@ -180,7 +185,7 @@ func (f *Follower) observe(counts definitioncache.Counts) {
 func (f *Follower) stream(ctx context.Context) {
 	for pause := time.Duration(0); ; {
 		events, err := f.watch(ctx)
-		f.shared.heardAt.Store(0)
+		f.shared.heard.Store(nil)
 		if ctx.Err() != nil {
 			return
 		}
@@ -199,25 +204,33 @@ func (f *Follower) stream(ctx context.Context) {
 }
 
 // streamed learns from a message of the stream.
-func (s *shared) streamed(f *Follower, e client.Event) {
-	switch {
-	case s == nil:
-	case e.Revision.Number > e.Previous:
-		s.rouse()
-	case !e.Silent:
-		s.heardAt.Store(int64(time.Since(f.started)) + 1)
+func (s *shared) streamed(e client.Event) {
+	if s == nil {
+		return
 	}
+	said := word{revision: e.Revision}
+	if before := s.heard.Load(); before != nil {
+		said.at = before.at
+	}
+	if e.Revision.Number > e.Previous {
+		s.rouse()
+	} else if !e.Silent {
+		said.at = time.Now()
+	}
+	s.heard.Store(&said)
 }
 
 // hears reports whether the stream tells all that there is: half of the time that a
-// kill may take is for it to be silent, and half for the shared copy to grow old.
+// kill may take is for it to be silent, and half for the shared copy to grow old. What
+// is served and did not come by it, it does not confirm.
 func (f *Follower) hears() bool {
-	at := f.shared.heardAt.Load()
-	return at > 0 && time.Since(f.started)-time.Duration(at-1) <= f.shared.KillTTL/2
+	said := f.shared.heard.Load()
+	return said != nil && said.revision == f.View().Revision && time.Since(said.at) <= f.shared.KillTTL/2
 }
 
 // fetch gives what the upstream has: by the stream, else by asking.
 func (f *Follower) fetch(ctx context.Context, known definitioncache.Revision) (definitioncache.Received, error) {
+	f.shared.older = nil
 	if !f.hears() {
 		before := f.contact.Load()
 		err := f.poll(ctx)
@@ -233,6 +246,9 @@ func (f *Follower) fetch(ctx context.Context, known definitioncache.Revision) (d
 		return definitioncache.Received{}, refusal
 	}
 	v := f.present.Load()
+	if older := f.shared.older; older != nil { // the cycle judges what is to be believed
+		v = newVersion(older)
+	}
 	at := v.snapshot.Revision
 	received := definitioncache.Received{Header: definitioncache.Header{
 		Key: f.shared.key, Revision: definitioncache.Revision{Store: at.StoreID, Number: at.Number}, FetchedAt: f.now().UTC(),
@@ -253,10 +269,9 @@ func (f *Follower) fetch(ctx context.Context, known definitioncache.Revision) (d
 
 // denied marks what the upstream refuses us, and would soon again.
 func denied(err error) error {
-	if e, ok := errors.AsType[*client.Error](err); ok && slices.Contains([]client.Kind{client.Unauthenticated, client.Denied, client.RateLimited}, e.Kind) {
-		return fmt.Errorf("%w: %w", definitioncache.ErrDenied, err)
-	}
-	if p, ok := errors.AsType[*flag.Problem](err); ok && p.Kind == flag.ProblemDenied {
+	e, told := errors.AsType[*client.Error](err)
+	p, refused := errors.AsType[*flag.Problem](err)
+	if refused && p.Kind == flag.ProblemDenied || told && slices.Contains([]client.Kind{client.Unauthenticated, client.Denied, client.RateLimited}, e.Kind) {
 		return fmt.Errorf("%w: %w", definitioncache.ErrDenied, err)
 	}
 	return err
@@ -269,6 +284,11 @@ func (f *Follower) apply(_ context.Context, found definitioncache.Copy) error {
 	var d wire.Definitions
 	for {
 		known := f.present.Load().snapshot
+		if known.Revision == f.shared.applied && f.shared.older != nil && f.shared.older.Revision == at {
+			// Only the shared copy told of what is served, and the upstream does not have it.
+			f.goBack(f.shared.older)
+			break
+		}
 		if known.Revision.StoreID == at.StoreID && known.Revision.Number >= at.Number { // it is what was fetched here, or the stream was faster
 			break
 		}
@@ -290,7 +310,7 @@ func (f *Follower) apply(_ context.Context, found definitioncache.Copy) error {
 			break
 		}
 	}
-	f.shared.applied = true
+	f.shared.applied = at
 	return nil
 }
 

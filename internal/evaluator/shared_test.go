@@ -96,7 +96,7 @@ func (p *place) member(t *testing.T, server *buntingtest.Server, options evaluat
 // await waits until something is so of a member.
 func (m member) await(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for range 15 {
+	for range 20 {
 		if is() {
 			return
 		}
@@ -175,7 +175,7 @@ func TestWhoLeadsIsReplaced(t *testing.T) {
 	if !first.leads() || second.leads() {
 		t.Fatal("who came first does not lead")
 	}
-	first.road.set(cut) // it hears nothing any more, and lets others try
+	first.set(cut) // it hears nothing any more, and lets others try
 	for i := range 3 {
 		at = write(flag.Put(boolean(flag.Key(strings.Repeat("x", i+1)))))
 		reach(t, first.Follower, at)
@@ -212,7 +212,7 @@ func TestAFollowerThatIsDeniedLivesOnWhatOthersHear(t *testing.T) {
 	server, p := buntingtest.Start(t), newPlace(t)
 	write := writer(t, server)
 	denied := p.member(t, server, evaluator.FollowerOptions{})
-	denied.road.set(func(_ string, q *http.Request) error { q.Header.Set("Authorization", "Bearer none"); return nil })
+	denied.set(func(_ string, q *http.Request) error { q.Header.Set("Authorization", "Bearer none"); return nil })
 	other := p.member(t, server, evaluator.FollowerOptions{})
 	other.await(t, "who is not denied leads", func() bool {
 		write(flag.Put(boolean("pay")))
@@ -229,7 +229,7 @@ func TestSharedDefinitionsBeginWhileTheUpstreamIsAway(t *testing.T) {
 	at := write(flag.Put(&flag.Hold{FlagKey: "pay", Holder: "ops", Reason: "it burns"}))
 	first := p.member(t, server, evaluator.FollowerOptions{})
 	reach(t, first.Follower, at)
-	first.road.set(cut)
+	first.set(cut)
 	first.await(t, "it is stale", func() bool { return first.Health().Stale })
 
 	c, r := upstream(t, server, server.AdminToken)
@@ -260,7 +260,7 @@ func TestAnotherStoreIsSharedOnceItWasAccepted(t *testing.T) {
 	reach(t, second.Follower, held)
 	elsewhere := writer(t, other)(flag.Put(boolean("pay")))
 	for _, f := range []member{first, second} {
-		f.road.lead(other)
+		f.lead(other)
 	}
 	server.Restart(t) // what was connected connects anew, and finds the other store
 	for _, f := range []member{first, second} {
@@ -276,4 +276,40 @@ func TestAnotherStoreIsSharedOnceItWasAccepted(t *testing.T) {
 			t.Errorf("%+v, %v", a, f.Refused())
 		}
 	}
+}
+
+// Whoever can write to the shared place may make up a revision there. It is served
+// while the upstream may merely lag, and no longer.
+func TestARevisionThatWasMadeUpDoesNotStay(t *testing.T) {
+	t.Parallel()
+	server, p := buntingtest.Start(t), newPlace(t)
+	write := writer(t, server)
+	write(flag.Put(boolean("pay")))
+	at := write(flag.Put(&flag.Hold{FlagKey: "pay", Holder: "ops", Reason: "it burns"}))
+	stranger := p.memory.Join()
+	if turn, err := stranger.ShouldFetch(t.Context(), definitioncache.Refresh); err != nil || turn != definitioncache.Lead {
+		t.Fatal(turn, err)
+	}
+	made := flag.Revision{StoreID: at.StoreID, Number: 1 << 39}
+	body, err := wire.EncodeDefinitions(wire.Definitions{Snapshot: flag.NewSnapshot("test", made).With(made, slices.Values([]flag.Edit{{Ref: flag.FlagRef("pay"), Object: boolean("pay")}}))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := definitioncache.Key{Environment: "test", Scope: "read", Schema: wire.DefinitionsSchema}
+	if err := stranger.DefinitionsReceived(t.Context(), definitioncache.Received{Header: definitioncache.Header{Key: key, Revision: definitioncache.Revision{Store: made.StoreID, Number: made.Number}}, Body: body}); err != nil {
+		t.Fatal(err)
+	}
+	if err := stranger.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	first, second := p.member(t, server, evaluator.FollowerOptions{}), p.member(t, server, evaluator.FollowerOptions{})
+	for _, f := range []member{first, second} {
+		f.await(t, "the upstream is believed", func() bool { return f.View().Revision != made })
+		if a := f.View().Evaluate("pay", flag.Context{}); a.Source != flag.SourceKilled || a.Stale {
+			t.Errorf("at %v it answers %+v", f.View().Revision, a)
+		}
+	}
+	at = write(flag.Put(boolean("new")))
+	reach(t, first.Follower, at)
+	reach(t, second.Follower, at)
 }
