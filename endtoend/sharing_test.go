@@ -197,6 +197,11 @@ func TestProxiesShareDefinitions(t *testing.T) {
 		t.Errorf("the root was asked for %v", counts)
 	}
 
+	// Who writes through one that follows reads it there.
+	for _, s := range f.proxies {
+		f.readsItsWrites(t, s)
+	}
+
 	leader.stop(t, syscall.SIGKILL)
 	f.arrives(t, "with the leader dead", f.living()...)
 	next := f.leader(t)
@@ -233,6 +238,44 @@ func TestProxiesShareDefinitions(t *testing.T) {
 	f.leader(t)
 	t.Logf("another leads %s after the leader was told to end", time.Since(began))
 	f.arrives(t, "with one left", f.living()...)
+}
+
+// readsItsWrites writes through a proxy, and asks it for just that.
+func (f *fleet) readsItsWrites(t *testing.T, s *server) {
+	t.Helper()
+	c := f.client(t, s)
+	for i := range 5 {
+		key := flag.Key(fmt.Sprintf("written/%d", i))
+		applied, err := c.Apply(t.Context(), client.Batch{Changes: []flag.Change{flag.Put(boolean(key))}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e, err := c.Evaluate(t.Context(), client.Question{Key: key, Minimum: applied.Revision}); err != nil || e.Source != flag.SourceGlobal {
+			t.Errorf("after the write %d: %+v, %v", i, e, err)
+		}
+	}
+}
+
+// TestProxiesShareAFolder: without a Redis, on one machine, by looking four times in kill_ttl.
+func TestProxiesShareAFolder(t *testing.T) {
+	t.Parallel()
+	f := startFleet(t, 0)
+	folder := filepath.Join(t.TempDir(), "shared")
+	for range 2 {
+		f.add(t, "--definition-cache-directory", folder)
+	}
+	leader := f.leader(t)
+	counts := f.asked(func() {
+		f.arrives(t, "by a folder", f.proxies...)
+		for _, s := range f.proxies {
+			f.readsItsWrites(t, s)
+		}
+	})
+	if counts["GetSnapshot"] > 3 {
+		t.Errorf("the root was asked for %v", counts)
+	}
+	leader.stop(t, syscall.SIGKILL)
+	f.arrives(t, "with the leader dead", f.living()...)
 }
 
 // TestProxiesLoseTheirRedis: without it everything goes on, and each asks the root no more often than kill_ttl says.
