@@ -212,12 +212,14 @@ func (s *shared) streamed(e client.Event) {
 	if before := s.heard.Load(); before != nil {
 		said.at = before.at
 	}
-	if e.Revision.Number > e.Previous {
-		s.rouse()
-	} else if !e.Silent {
+	changed := e.Revision.Number > e.Previous
+	if !changed && !e.Silent {
 		said.at = time.Now()
 	}
 	s.heard.Store(&said)
+	if changed {
+		s.rouse() // now that it counts
+	}
 }
 
 // hears reports whether the stream tells all that there is: half of the time that a

@@ -16,6 +16,7 @@ import (
 
 	buntingv1 "github.com/bunting-flags/terraform-provider-bunting/gen/bunting/v1"
 	"github.com/bunting-flags/terraform-provider-bunting/gen/bunting/v1/buntingv1connect"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/evaluator"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/store"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/token"
@@ -294,5 +295,25 @@ func TestTheDrainCutsOffWhatDoesNotEnd(t *testing.T) {
 	}
 	if !strings.Contains(h.log.String(), "are cut off") {
 		t.Error("the log does not tell")
+	}
+}
+
+// TestACommitOfSeveralRevisionsTellsWhereItLeadsOnFrom: or a reader would take it for one with a gap before it.
+func TestACommitOfSeveralRevisionsTellsWhereItLeadsOnFrom(t *testing.T) {
+	t.Parallel()
+	at := flag.Revision{StoreID: "s", Number: 8}
+	for name, row := range map[string]struct {
+		commit evaluator.Commit
+		want   *int64
+	}{
+		"one revision":              {evaluator.Commit{Commit: store.Commit{Revision: at}, Previous: 7}, nil},
+		"a difference":              {evaluator.Commit{Commit: store.Commit{Revision: at}, Previous: 7, Joined: true}, new(int64(7))},
+		"several that were shared":  {evaluator.Commit{Commit: store.Commit{Revision: at}, Previous: 5}, new(int64(5))},
+		"from nothing to the first": {evaluator.Commit{Commit: store.Commit{Revision: flag.Revision{StoreID: "s", Number: 1}}, Previous: 0}, nil},
+	} {
+		got := commitMessage(row.commit, "").GetCommit().Previous
+		if (got == nil) != (row.want == nil) || got != nil && *got != *row.want {
+			t.Errorf("%s: it leads on from %v", name, got)
+		}
 	}
 }
