@@ -25,6 +25,9 @@ const (
 	sharedLife = 24 * time.Hour
 	// How long one fetch may take.
 	sharedFetch = 10 * time.Second
+	// What part of KillTTL lies between two questions of one process while the shared
+	// place is of no use: the rest is for the question.
+	aloneTenths = 9
 )
 
 // Sharing is how followers of one upstream share its definitions (DESIGN §6.8): one
@@ -34,7 +37,7 @@ type Sharing struct {
 	// Changes, as that in a Redis, a word from there has the copy read at once.
 	Open func(definitioncache.Key, definitioncache.Timing) (definitioncache.Cache, error)
 	// KillTTL is how long ago the upstream may have confirmed what is shared. Where
-	// that is older the upstream is asked, at most once in this time.
+	// that is older the upstream is asked, about once in this time.
 	KillTTL time.Duration
 	// Observe gets the counts after each step; nil: nobody.
 	Observe func(definitioncache.Counts)
@@ -95,7 +98,7 @@ func (f *Follower) share(ctx context.Context, with Sharing, begins bool) error {
 		return err
 	}
 	f.shared.cycle, err = definitioncache.New(definitioncache.Options{
-		Cache: f.shared.cache, Timing: timing, Fetch: f.fetch, Apply: f.apply, MaxAge: with.KillTTL, Alone: with.KillTTL,
+		Cache: f.shared.cache, Timing: timing, Fetch: f.fetch, Apply: f.apply, MaxAge: with.KillTTL, Alone: with.KillTTL / 10 * aloneTenths,
 		Wake: f.shared.wake, Observe: f.observe, Log: f.log,
 	})
 	if err != nil {
