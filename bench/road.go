@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"net/http"
@@ -88,6 +90,12 @@ func (r *road) ServeHTTP(w http.ResponseWriter, asked *http.Request) {
 		c := r.calls[name]
 		r.calls[name] = call{c.requests + 1, c.spent + time.Since(begin)}
 	}()
+	// Whole, or an answer that begins before the question has ended would be broken off.
+	question, err := io.ReadAll(asked.Body)
+	if err != nil {
+		panic(http.ErrAbortHandler) // who asked is gone
+	}
+	asked.Body, asked.ContentLength = io.NopCloser(bytes.NewReader(question)), int64(len(question))
 	timer := time.NewTimer(r.delay)
 	defer timer.Stop()
 	select {
