@@ -54,7 +54,25 @@ func startServerWith(tb testing.TB, env []string, args ...string) *server {
 // start starts the server, anew after it was killed, on whatever port is free.
 func (s *server) start(tb testing.TB) {
 	tb.Helper()
-	ready := filepath.Join(s.dir, "ready.json")
+	s.launch(tb)
+	look := time.NewTicker(10 * time.Millisecond)
+	defer look.Stop()
+	for deadline := time.After(readyDeadline); !s.isReady(tb); {
+		select {
+		case <-look.C:
+		case <-deadline:
+			tb.Fatalf("the server was not ready within %s:\n%s", readyDeadline, s.log(tb))
+		}
+	}
+}
+
+// readyFile is what the server writes once it answers.
+func (s *server) readyFile() string { return filepath.Join(s.dir, "ready.json") }
+
+// launch starts the process.
+func (s *server) launch(tb testing.TB) {
+	tb.Helper()
+	ready := s.readyFile()
 	if err := os.Remove(ready); err != nil && !os.IsNotExist(err) {
 		tb.Fatal(err)
 	}
@@ -76,29 +94,28 @@ func (s *server) start(tb testing.TB) {
 		close(exited)
 	}(s.cmd, s.exited)
 	tb.Cleanup(func() { s.stop(tb, syscall.SIGKILL) })
+}
 
+// isReady reports whether the process that was launched answers, and notes where.
+func (s *server) isReady(tb testing.TB) bool {
+	tb.Helper()
+	text, err := os.ReadFile(s.readyFile())
+	if err != nil {
+		select {
+		case <-s.exited:
+			tb.Fatalf("the server ended before it was ready:\n%s", s.log(tb))
+		default:
+		}
+		return false
+	}
 	var info struct {
 		Endpoint string `json:"endpoint"`
 	}
-	look := time.NewTicker(10 * time.Millisecond)
-	defer look.Stop()
-	deadline := time.After(readyDeadline)
-	for {
-		if text, err := os.ReadFile(ready); err == nil {
-			if err := json.Unmarshal(text, &info); err != nil {
-				tb.Fatalf("the ready file is no JSON object: %v\n%s", err, text)
-			}
-			break
-		}
-		select {
-		case <-look.C:
-		case <-s.exited:
-			tb.Fatalf("the server ended before it was ready:\n%s", s.log(tb))
-		case <-deadline:
-			tb.Fatalf("the server was not ready within %s:\n%s", readyDeadline, s.log(tb))
-		}
+	if err := json.Unmarshal(text, &info); err != nil {
+		tb.Fatalf("the ready file is no JSON object: %v\n%s", err, text)
 	}
 	s.endpoint = info.Endpoint
+	return true
 }
 
 // stop sends the signal, waits for the server's end and gives its exit code, -1 when the signal ended it.
