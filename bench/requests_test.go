@@ -26,13 +26,22 @@ const parallelism = 10
 type plugin struct {
 	tfprotov6.ProviderServer
 
-	t    *testing.T
-	road *road
-	flag tftypes.Object // the type of a bunting_flag
+	t      *testing.T
+	road   *road
+	flag   tftypes.Object // the type of a bunting_flag
+	config *tfprotov6.DynamicValue
 }
 
 // walk configures a provider for one walk, as Terraform does.
 func walk(t *testing.T, server *buntingtest.Server, delay time.Duration) *plugin {
+	t.Helper()
+	p := newPlugin(t, server, delay)
+	p.configure()
+	return p
+}
+
+// newPlugin makes a provider that shares nothing with others of this process: its road is another host to it.
+func newPlugin(t *testing.T, server *buntingtest.Server, delay time.Duration) *plugin {
 	t.Helper()
 	r, err := openRoad(t.Context(), server.Endpoint, delay)
 	if err != nil {
@@ -47,12 +56,18 @@ func walk(t *testing.T, server *buntingtest.Server, delay time.Duration) *plugin
 	}
 	p.flag = schema.ResourceSchemas["bunting_flag"].ValueType().(tftypes.Object)
 	settings := schema.Provider.ValueType().(tftypes.Object)
-	config := dynamic(t, settings, map[string]tftypes.Value{
+	p.config = dynamic(t, settings, map[string]tftypes.Value{
 		"endpoint": tftypes.NewValue(tftypes.String, r.endpoint), "token": tftypes.NewValue(tftypes.String, server.AdminToken),
+		// Nothing is asked again for the sake of a machine that is busy.
+		"request_timeout": tftypes.NewValue(tftypes.String, "1m"),
 	})
-	resp, err := p.ConfigureProvider(t.Context(), &tfprotov6.ConfigureProviderRequest{TerraformVersion: "1.11.4", Config: config})
-	p.good(resp.Diagnostics, err)
 	return p
+}
+
+// configure begins a walk.
+func (p *plugin) configure() {
+	resp, err := p.ConfigureProvider(p.t.Context(), &tfprotov6.ConfigureProviderRequest{TerraformVersion: "1.11.4", Config: p.config})
+	p.good(resp.Diagnostics, err)
 }
 
 // done ends the walk and tells what it asked of the server.
@@ -100,12 +115,25 @@ func block(i int) map[string]tftypes.Value {
 }
 
 // refresh reads a flag.
-func (p *plugin) refresh(i int) {
+func (p *plugin) refresh(i int) { p.read(i) }
+
+// read reads a flag, and gives what the provider answers.
+func (p *plugin) read(i int) *tfprotov6.ReadResourceResponse {
 	resp, err := p.ReadResource(p.t.Context(), &tfprotov6.ReadResourceRequest{TypeName: "bunting_flag", CurrentState: dynamic(p.t, p.flag, block(i))})
 	p.good(resp.Diagnostics, err)
 	if state, err := resp.NewState.Unmarshal(p.flag); err != nil || state.IsNull() {
 		p.t.Errorf("%s is not there: %v", keyOf(i), err)
 	}
+	return resp
+}
+
+// plan plans a flag as it is declared, from what was read of it.
+func (p *plugin) plan(i int, prior *tfprotov6.ReadResourceResponse) *tfprotov6.PlanResourceChangeResponse {
+	resp, err := p.PlanResourceChange(p.t.Context(), &tfprotov6.PlanResourceChangeRequest{
+		TypeName: "bunting_flag", PriorState: prior.NewState, ProposedNewState: prior.NewState, Config: dynamic(p.t, p.flag, block(i)), PriorPrivate: prior.Private,
+	})
+	p.good(resp.Diagnostics, err)
+	return resp
 }
 
 // create plans a flag and makes it.
