@@ -53,9 +53,12 @@ func TestSharedDefinitionsOfManyProxies(t *testing.T) {
 const (
 	// crowdSlack is added to kill_ttl.
 	crowdSlack = 500 * time.Millisecond
-	// startRequests is the most that a process may ask of the root when it starts: the greeting, the definitions and the
-	// change stream, once more each where the shared copy changes hands meanwhile.
-	startRequests = 6
+	// startRequests is the most that a process may ask of the root when it starts: two greetings, the definitions and the
+	// change stream, and once more each where it takes the lead at once, or Redis is away.
+	startRequests = 8
+	// coldFetches is the most that proxies which start at once may fetch definitions, however many they are: one for a
+	// start, one for the lead, which asks on until its stream is open, and few who waited in vain on a busy machine.
+	coldFetches = 8
 )
 
 // prove puts a crowd through it, and judges what users and the root saw.
@@ -199,6 +202,16 @@ func (f *crowd) judge(t *testing.T, o ordeal, cold time.Duration) {
 	// A proxy notices at its next poll that Redis is back, or that the process before it is gone.
 	all := f.sort(o.killTTL, 2*o.poll(), 2*o.poll())
 	report("starts that asked too much", f.startsTooMuch(all))
+	fetched := 0
+	for _, r := range f.requests {
+		if r.call == "GetSnapshot" && r.at.Before(f.began) {
+			fetched++
+		}
+	}
+	t.Logf("%d proxies that started at once fetched definitions %d times", o.proxies, fetched)
+	if fetched > coldFetches {
+		t.Errorf("%d proxies that started at once fetched definitions %d times, at most %d are meant", o.proxies, fetched, coldFetches)
+	}
 	away := time.Duration(0)
 	var tooMany []finding
 	for i, by := range all.inside {
