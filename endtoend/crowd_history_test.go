@@ -182,6 +182,20 @@ func (h *history) late(limit time.Duration) (all []finding) {
 	return all
 }
 
+// unseen gives the longest time after the acknowledgement of a kill at which a proxy was asked and had not seen it.
+func (h *history) unseen() (longest time.Duration) {
+	for _, w := range h.writes {
+		for _, l := range h.lives {
+			for _, s := range l.seen {
+				if w.kill && s.wrong == "" && s.revision < w.revision {
+					longest = max(longest, s.asked.Sub(w.acknowledged))
+				}
+			}
+		}
+	}
+	return longest
+}
+
 // delays gives how long after its acknowledgement each write, or each kill, was seen by each proxy that was there, as
 // exactly as it was asked: in the order of length.
 func (h *history) delays(kills bool) (took []time.Duration) {

@@ -277,5 +277,6 @@ func (f *crowd) figures(t *testing.T, all asked, cold time.Duration) {
 			t.Logf("until %s was seen: median %s, 99 of 100 %s, longest %s", what, took[n/2].Round(time.Millisecond), took[n*99/100].Round(time.Millisecond), took[n-1].Round(time.Millisecond))
 		}
 	}
+	t.Logf("the last question that was answered without a kill came %s after it", f.unseen().Round(time.Millisecond))
 	t.Logf("%d answers, %d of them stale; %d writes", answers, stale, len(f.writes))
 }
