@@ -188,6 +188,9 @@ func TestProxiesShareDefinitions(t *testing.T) {
 	t.Parallel()
 	f := startFleet(t, 3)
 	leader := f.leader(t)
+	if greeted := len(slices.DeleteFunc(f.way.recorded(), func(call string) bool { return call != handshake })); greeted != len(f.proxies) {
+		t.Errorf("%d proxies greeted the root %d times at their start", len(f.proxies), greeted)
+	}
 	counts := f.asked(func() {
 		f.arrives(t, "as usual", f.proxies...)
 		during(t, 5*time.Second)

@@ -44,6 +44,10 @@ func (a *app) openProxy(ctx context.Context, settings *configuration.Settings, c
 	// Whether an upstream that does not answer may be done without is the follower's
 	// question.
 	greeted, err := upstream.Greet(ctx)
+	var said *client.Server
+	if err == nil {
+		said = &greeted
+	}
 	if err != nil && o.data.snapshot() == nil && !settings.DefinitionCache.IsSet() {
 		o.unreached = upstream
 	}
@@ -72,6 +76,7 @@ func (a *app) openProxy(ctx context.Context, settings *configuration.Settings, c
 		ID:      rand.Text(),
 		Poll:    settings.UpstreamPoll,
 		Sharing: sharing,
+		Greeted: said,
 	})
 	if err == nil {
 		o.evaluator = options.Follower.Evaluator

@@ -38,6 +38,8 @@ type FollowerOptions struct {
 	// Poll is how often the upstream is asked where its stream does not get through.
 	// 0: HeartbeatInterval.
 	Poll time.Duration
+	// Greeted is what the upstream has just said of itself; nil: it is asked.
+	Greeted *client.Server
 	// Sharing has followers of one upstream share its definitions; nil: it follows the
 	// upstream by itself.
 	Sharing *Sharing
@@ -51,10 +53,11 @@ type Follower struct {
 
 	upstream *client.Client
 	id       string
-	interval time.Duration // between two polls
-	want     string        // the environment; "" until one is known. Of who polls
-	greeted  atomic.Bool   // the upstream that answers is known to be the right one
-	shared   *shared       // nil: it follows the upstream by itself
+	interval time.Duration  // between two polls
+	want     string         // the environment; "" until one is known. Of who polls
+	greeted  atomic.Bool    // the upstream that answers is known to be the right one
+	said     *client.Server // what the upstream said of itself before the first greeting; nil: it is asked. Of who polls
+	shared   *shared        // nil: it follows the upstream by itself
 
 	chain atomic.Pointer[[]string]
 }
@@ -64,7 +67,7 @@ type Follower struct {
 // goes on trying. What will not mend by itself (an unknown token, one that may not
 // read everything, another environment, a loop) is an error.
 func NewFollower(ctx context.Context, upstream *client.Client, options FollowerOptions) (*Follower, error) {
-	f := &Follower{Evaluator: newEvaluator(options.Options), upstream: upstream, id: options.ID, interval: cmp.Or(options.Poll, HeartbeatInterval), want: options.Environment}
+	f := &Follower{Evaluator: newEvaluator(options.Options), upstream: upstream, id: options.ID, interval: cmp.Or(options.Poll, HeartbeatInterval), want: options.Environment, said: options.Greeted}
 	if options.Known != nil && f.want == "" {
 		f.want = options.Known.Environment
 	}
@@ -256,7 +259,7 @@ func (f *Follower) stranger(environment string) error {
 // greet asks the upstream who it is, and refuses one whose definitions are not to
 // be served here.
 func (f *Follower) greet(ctx context.Context) error {
-	server, err := f.upstream.Greet(ctx)
+	server, err := f.askWho(ctx)
 	if err != nil {
 		return err
 	}
@@ -280,6 +283,15 @@ func (f *Follower) greet(ctx context.Context) error {
 	f.want = server.Environment
 	f.chain.Store(&server.Chain)
 	return nil
+}
+
+// askWho gives what the upstream says of itself, which is known at the start.
+func (f *Follower) askWho(ctx context.Context) (client.Server, error) {
+	if said := f.said; said != nil {
+		f.said = nil
+		return *said, nil
+	}
+	return f.upstream.Greet(ctx)
 }
 
 // sleep waits, and reports whether the context lives on.
