@@ -30,7 +30,7 @@ const (
 	// sharedBytes is how many bytes of definitions are expected to travel in a second.
 	sharedBytes = 8 << 20
 	// handshakeLife is how old a handshake may be for what it told to count as asked
-	// just now.
+	// just now, in a walk that refreshes.
 	handshakeLife = 3 * time.Second
 )
 
@@ -103,6 +103,7 @@ type sharedReading struct {
 	server Server
 	key    definitioncache.Key
 
+	refreshes bool           // Walk.Refreshing
 	copied    *flag.Snapshot // the shared copy; nil: none
 	unusable  error          // why there is none, though one was found
 	confirmed *flag.Snapshot // what the server says; nil: it was not asked, or said nothing
@@ -114,7 +115,7 @@ type sharedReading struct {
 // it. The error is the server's: what is wrong with the shared place is told to
 // Options.Warn, and the server is asked as if there were none.
 func (w *Walk) readShared(ctx context.Context, server Server) (*flag.Snapshot, time.Time, error) {
-	r := &sharedReading{client: w.client, server: server, key: sharedKey(server)}
+	r := &sharedReading{client: w.client, server: server, key: sharedKey(server), refreshes: w.refreshes.Load()}
 	trouble := r.step(ctx)
 	if r.confirmed == nil && r.failed == nil {
 		r.confirm(ctx) // the copy that it followed, or that there was none
@@ -209,13 +210,13 @@ func (r *sharedReading) fetch(ctx context.Context, known definitioncache.Revisio
 }
 
 // confirm asks the server for what differs from the shared copy, or for everything.
-// What the handshake has told just now is not asked again.
+// What the handshake has told just now is not asked again in a walk that refreshes.
 func (r *sharedReading) confirm(ctx context.Context) {
 	c, op := r.client, readingSnapshot(r.server.Actor.Prefix)
 	wanted := snapshotReader{prefix: r.server.Actor.Prefix, minimum: c.lastWritten()}
 	if r.copied != nil {
 		wanted.known = r.copied.Revision
-		if wanted.known == r.server.Revision && r.server.Fresh && time.Since(r.server.At) <= handshakeLife && !c.wroteSince(wanted.known) {
+		if r.refreshes && wanted.known == r.server.Revision && r.server.Fresh && time.Since(r.server.At) <= handshakeLife && !c.wroteSince(wanted.known) {
 			r.confirmed, r.at = r.copied, r.server.At
 			return
 		}

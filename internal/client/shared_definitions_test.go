@@ -60,6 +60,7 @@ func begins(t *testing.T, server *flagServer, token string, place SharedPlace, m
 		t.Fatal(err)
 	}
 	o.walk = c.NewWalk()
+	o.walk.Refreshing()
 	return o
 }
 
@@ -174,6 +175,31 @@ func TestAFollowerHasTheServerConfirmTheCopy(t *testing.T) {
 			}
 			begins(t, server, server.AdminToken, place, 0, nil).reads(t, server, "GetSnapshot")
 			begins(t, server, server.AdminToken, place, 0, nil).reads(t, server)
+		})
+	}
+}
+
+// An apply has a process for each alias of the provider, and what one reads may depend
+// on what another has just written: the handshake of its beginning does not do then.
+func TestAnApplyReadsWhatAnotherProcessHasJustWritten(t *testing.T) {
+	t.Parallel()
+	for name, place := range places(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := startServer(t)
+			operator, _ := gated(t, server, server.AdminToken)
+			fill(t, operator, 20, 0)
+			begins(t, server, server.AdminToken, place, 0, nil).reads(t, server, "GetSnapshot")
+
+			apply := begins(t, server, server.AdminToken, place, 0, nil)
+			apply.walk = apply.NewWalk()
+			if _, err := operator.Write(t.Context(), flag.Put(&flag.Flag{Key: "new", Type: flag.Bool, Default: flag.BoolValue(true)})); err != nil {
+				t.Fatal(err)
+			}
+			apply.reads(t, server, "GetSnapshot")
+			if f, _, err := apply.walk.Flag(t.Context(), "new"); err != nil || f == nil {
+				t.Errorf("got %v, %v; want the flag", f, err)
+			}
 		})
 	}
 }

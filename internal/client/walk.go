@@ -39,7 +39,8 @@ type Walk struct {
 	whole  fetched[coverage]
 	copied fetched[coverage] // the shared copy as it was found, for evaluations; without a snapshot: none
 
-	apart atomic.Bool // the shared copy is of no use to this walk
+	apart     atomic.Bool // the shared copy is of no use to this walk
+	refreshes atomic.Bool // nothing of its run is written within it
 
 	mu    sync.Mutex
 	read  map[flag.Ref]*flag.Snapshot // what was read one by one, the newest of each
@@ -70,6 +71,13 @@ func (c *Client) NewWalk() *Walk {
 	w.whole.fetch, w.copied.fetch = w.readWhole, w.readCopy
 	return w
 }
+
+// Refreshing says that the walk refreshes what is managed, as a plan does: nothing of
+// the run that it belongs to is written while it lasts. So it is enough for it that
+// the server has confirmed at the walk's beginning what it reads. Without it each
+// reading is confirmed when it is made: in an apply, what is read may depend on what
+// another process has just written.
+func (w *Walk) Refreshing() { w.refreshes.Store(true) }
 
 // Flag is Client.Flag within the walk.
 func (w *Walk) Flag(ctx context.Context, key flag.Key) (*flag.Flag, []*flag.Hold, error) {

@@ -1,8 +1,10 @@
 package flag
 
 import (
+	"cmp"
 	"fmt"
 	"hash"
+	"strings"
 )
 
 // Kind is a kind of object.
@@ -38,6 +40,12 @@ func OverrideRef(key Key, entity string) Ref {
 
 // HoldRef names a hold; with holder "" all holds of the flag, where that is allowed.
 func HoldRef(key Key, holder string) Ref { return Ref{Kind: KindHold, Key: key, ID: holder} }
+
+// Compare orders refs by kind, then key, then entity or holder: as Snapshot.Objects
+// gives them.
+func (r Ref) Compare(other Ref) int {
+	return cmp.Or(cmp.Compare(r.Kind, other.Kind), strings.Compare(string(r.Key), string(other.Key)), strings.Compare(r.ID, other.ID))
+}
 
 // String gives the readable id: key, key:entity or key:holder. A key has no
 // colon, so the first one parts the two.

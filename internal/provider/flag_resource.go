@@ -346,6 +346,7 @@ func (r *flagResource) Read(ctx context.Context, req resource.ReadRequest, resp 
 	if resp.Diagnostics.HasError() || r.session.lost() {
 		return
 	}
+	r.session.refreshing()
 	key := flag.Key(state.Key.ValueString())
 	f, holds, err := r.session.flag(ctx, key)
 	if err != nil {

@@ -360,6 +360,7 @@ func (r *killSwitchResource) Read(ctx context.Context, req resource.ReadRequest,
 	if resp.Diagnostics.HasError() || r.session.lost() {
 		return
 	}
+	r.session.refreshing()
 	ref := state.ref()
 	holds, err := r.session.holds(ctx, ref.Key)
 	if err != nil {

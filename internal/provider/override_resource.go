@@ -234,6 +234,7 @@ func (r *overrideResource) Read(ctx context.Context, req resource.ReadRequest, r
 	if resp.Diagnostics.HasError() || r.session.lost() {
 		return
 	}
+	r.session.refreshing()
 	ref := state.ref()
 	doing := "read " + state.name()
 	o, err := r.session.override(ctx, ref.Key, ref.ID)

@@ -74,6 +74,14 @@ func (s *session) readyToEvaluate(doing string) (*client.Client, error) {
 	return s.client, nil
 }
 
+// refreshing notes that Terraform reads what is managed: it does so in plans alone,
+// before anything is written.
+func (s *session) refreshing() {
+	if s != nil && s.walk != nil {
+		s.walk.Refreshing()
+	}
+}
+
 // flag reads a flag and its holds. A nil flag is proof that there is none.
 func (s *session) flag(ctx context.Context, key flag.Key) (*flag.Flag, []*flag.Hold, error) {
 	if _, err := s.ready(fmt.Sprintf("read the flag %q", key)); err != nil {

@@ -1,8 +1,10 @@
 package wire_test
 
 import (
+	"bytes"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -61,4 +63,45 @@ func FuzzDefinitions(f *testing.F) {
 			t.Error(err)
 		}
 	})
+}
+
+// A few thousand bytes in the shared place may unpack to many million fields: they
+// cost no memory before one of them is looked at.
+func TestHostileDefinitionsAreRefusedAtTheFirstWrongField(t *testing.T) { //nolint:paralleltest // It counts allocations.
+	object, err := wire.EncodeDefinitions(wire.Definitions{Snapshot: snapshotOf(&flag.Flag{Key: "k", Type: flag.Bool, Default: flag.BoolValue(true)})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		field []byte
+		want  string
+	}{
+		"empty objects":         {[]byte{0x0a, 0}, "cannot be read"},
+		"stores without a name": {[]byte{0x12, 0}, "more stores"},
+		"many stores":           {[]byte{0x12, 1, 'A'}, "more stores"},
+		"tokens without an id":  {[]byte{0x1a, 0}, "more revoked tokens"},
+		"many tokens":           {[]byte{0x1a, 3, 0x0a, 1, 't'}, "more revoked tokens"},
+		"one object for ever":   {object, "comes twice"},
+		"no field":              {[]byte{0}, "cannot be read"},
+		"a field that is cut":   {[]byte{0x0a, 0x7f}, "cannot be read"},
+	} {
+		body := bytes.Repeat(c.field, 1_000_000)
+		grown := testing.AllocsPerRun(1, func() {
+			if _, err := wire.DecodeDefinitions(body, "test", flag.Revision{StoreID: "s", Number: 1}); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%s: %v; want %q", name, err, c.want)
+			}
+		})
+		if grown > 200_000 {
+			t.Errorf("%s: %.0f allocations", name, grown)
+		}
+	}
+}
+
+func snapshotOf(objects ...flag.Object) *flag.Snapshot {
+	at := flag.Revision{StoreID: "s", Number: 1}
+	edits := make([]flag.Edit, len(objects))
+	for i, o := range objects {
+		edits[i] = flag.Edit{Ref: o.Ref(), Object: o}
+	}
+	return flag.NewSnapshot("test", at).With(at, slices.Values(edits))
 }
