@@ -22,23 +22,29 @@ type Seen struct {
 
 	Entity string
 	At     time.Time
+	Shared bool // it is evaluated from shared definitions, which the server confirmed then
 }
 
 // Known is what was last known of the flags of one server: its fresh answers, by
 // flag and entity, and which flags belonged to a choice like "all under a prefix".
-// It tells nothing that a newer answer contradicts.
+// It tells nothing that a newer answer contradicts, nor what newer definitions do
+// where Walk.Recall has added them.
 type Known struct {
 	Environment string // of the server; "" where it did not tell
 	StoreID     string
 
 	answers map[flag.Key]map[string]Seen // by entity
 	lists   map[string]seenList          // by the name of the choice
+
+	readable *readable // of the shared definitions; nil: nothing
+	copied   coverage  // the shared definitions; without a snapshot: none. It is not kept
 }
 
 // seenList are the flags that a choice had.
 type seenList struct {
-	keys []flag.Key
-	at   time.Time
+	keys     []flag.Key
+	at       time.Time
+	revision int64 // no later than the one that it is of
 }
 
 func newKnown(environment, storeID string) *Known {
@@ -68,13 +74,18 @@ func (k *Known) take(s Seen) {
 }
 
 // Flags gives the flags that a choice had, and when that was seen.
-func (k *Known) Flags(choice string) (keys []flag.Key, at time.Time, ok bool) {
-	list, ok := k.lists[choice]
+func (k *Known) Flags(choice Choice) (keys []flag.Key, at time.Time, ok bool) {
+	list, ok := k.lists[choice.Name]
+	if k.copied.Snapshot != nil && (!ok || list.revision < k.copied.Revision.Number) {
+		if keys, told := choice.among(k.copied, k.readable.compiled); told {
+			return keys, k.copied.at, true
+		}
+	}
 	return slices.Clone(list.keys), list.at, ok
 }
 
 // Answer gives what the flag was last known to be for the entity, as it is told
-// during an outage, and when that was seen; false where it is not known. The state
+// during an outage; false where it is not known. The state
 // of the flag decides, as far as later answers to others have told it:
 //
 //   - it was killed: so it is for everybody, also for an entity never seen
@@ -83,8 +94,8 @@ func (k *Known) Flags(choice string) (keys []flag.Key, at time.Time, ok bool) {
 //   - else, what others got at a later revision is what the entity gets: another
 //     value, or the default, so that nothing that was turned off serves its leftover
 //     value. (What an override of theirs gave says nothing.)
-func (k *Known) Answer(key flag.Key, entity string) (Evaluation, time.Time, bool) {
-	of := k.answers[key]
+func (k *Known) Answer(key flag.Key, entity string) (Seen, bool) {
+	of := k.of(key, entity)
 	own, has := of[entity]
 	var last, others Seen // the latest of all, and the latest that is not by an override
 	for _, s := range of {
@@ -100,16 +111,16 @@ func (k *Known) Answer(key flag.Key, entity string) (Evaluation, time.Time, bool
 	case last.Source == flag.SourceKilled, has && last.ErrorCode == flag.ErrorFlagNotFound:
 		told = last
 	case !has:
-		return Evaluation{}, time.Time{}, false
+		return Seen{}, false
 	case own.Source == flag.SourceKilled, own.Source == flag.SourceOverride && own.Type == last.Type, own.Source == flag.SourceDefault && own.Type == last.Type && own.ErrorCode == "":
 		// what it was; a kill that was lifted for others served the default, which is safe
 	case later(others.Revision, own.Revision), own.Revision.Number == 0 && others.Revision.Number == 0 && others.At.After(own.At): // a plain evaluator tells none
 		told = others
 	case own.Type != last.Type:
-		return Evaluation{}, time.Time{}, false
+		return Seen{}, false
 	}
 	told.Answer = told.Aged()
-	return told.Evaluation, told.At, true
+	return told, true
 }
 
 // merge takes up what was seen: all of one server. What the server before it said,
@@ -118,6 +129,7 @@ func (k *Known) merge(news *Known) *Known {
 	if k == nil || k.StoreID != news.StoreID || k.Environment != news.Environment {
 		return news
 	}
+	k.readable = news.readable
 	for s := range news.all() {
 		k.take(s)
 	}

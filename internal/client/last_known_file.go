@@ -22,6 +22,8 @@ func (f *lastKnownFile) String() string { return "the file " + f.path }
 
 func (*lastKnownFile) advice() string { return "Remove it, make its folder writable, or name another" }
 
+func (*lastKnownFile) close() {}
+
 // Reading is of one byte more than is written at most, so that it is seen.
 func (f *lastKnownFile) read() ([]byte, error) {
 	text, err := readBounded(f.path, lastKnownMost+1)

@@ -19,7 +19,7 @@ import (
 // server is down (DESIGN §6.7). There is one for each endpoint and token, so what one
 // token was told is no other's; the token is only in a hash that also proves that
 // what is there was written with it. It may be used by many goroutines and processes
-// at once.
+// at once, and is closed when it is not needed any more.
 type LastKnown struct {
 	place   lastKnownPlace
 	key     []byte // of the checksum
@@ -41,6 +41,8 @@ type lastKnownPlace interface {
 	// with the setting that names another.
 	String() string
 	advice() string
+	// close gives back what reading and changing has opened.
+	close()
 }
 
 const (
@@ -94,6 +96,9 @@ func (l *LastKnown) Place() string { return l.place.String() }
 // writable, or name another", to go on with the setting that does.
 func (l *LastKnown) Advice() string { return l.place.advice() }
 
+// Close gives back what it has opened. Nothing is read or kept after it.
+func (l *LastKnown) Close() { l.place.close() }
+
 // Read gives what was last known; nil where nothing was kept. The error names the
 // place and says what is wrong with it.
 func (l *LastKnown) Read() (*Known, error) {
@@ -145,8 +150,12 @@ func (l *LastKnown) Keep(ctx context.Context, server Server, choice, entity stri
 	if len(answers) > 0 {
 		news.StoreID = answers[0].Revision.StoreID
 	}
-	list := seenList{at: now}
-	for _, e := range answers {
+	news.readable = readableOf(server)
+	list := seenList{at: now, revision: server.Revision.Number}
+	for i, e := range answers {
+		if i == 0 || e.Revision.Number < list.revision {
+			list.revision = e.Revision.Number
+		}
 		news.take(Seen{Evaluation: e, Entity: entity, At: now})
 		list.keys = append(list.keys, e.Key)
 	}
@@ -206,6 +215,13 @@ type keptKnown struct {
 	StoreID     string       `json:"store_id"`
 	Answers     []keptAnswer `json:"answers"`
 	Lists       []keptList   `json:"lists"`
+	// Definitions says which of the shared definitions the token may read; none: nothing.
+	Definitions *keptReadable `json:"definitions,omitempty"`
+}
+
+type keptReadable struct {
+	Prefix   flag.Key `json:"prefix,omitempty"`
+	Compiled int64    `json:"compiled_flags,omitempty"`
 }
 
 type keptAnswer struct {
@@ -224,10 +240,15 @@ type keptList struct {
 	Choice string     `json:"choice"`
 	Flags  []flag.Key `json:"flags"`
 	Seen   time.Time  `json:"seen"`
+	// Revision is no later than the one that the list is of; 0: it was not kept.
+	Revision int64 `json:"revision,omitempty"`
 }
 
 func keptOf(known *Known) keptKnown {
 	kept := keptKnown{Environment: known.Environment, StoreID: known.StoreID}
+	if r := known.readable; r != nil {
+		kept.Definitions = &keptReadable{Prefix: r.prefix, Compiled: r.compiled}
+	}
 	answers, lists := known.newest()
 	for _, s := range answers {
 		a := keptAnswer{Flag: s.Key, Entity: s.Entity, Variant: s.Variant, Source: s.Source, Error: s.ErrorCode, Revision: s.Revision.Number, Seen: s.At.UTC()}
@@ -238,13 +259,16 @@ func keptOf(known *Known) keptKnown {
 	}
 	for _, choice := range lists {
 		list := known.lists[choice]
-		kept.Lists = append(kept.Lists, keptList{Choice: choice, Flags: list.keys, Seen: list.at.UTC()})
+		kept.Lists = append(kept.Lists, keptList{Choice: choice, Flags: list.keys, Seen: list.at.UTC(), Revision: list.revision})
 	}
 	return kept
 }
 
 func (k keptKnown) known() (*Known, error) {
 	known := newKnown(k.Environment, k.StoreID)
+	if d := k.Definitions; d != nil {
+		known.readable = &readable{prefix: d.Prefix, compiled: d.Compiled}
+	}
 	for _, a := range k.Answers {
 		s := Seen{Entity: a.Entity, At: a.Seen, Evaluation: Evaluation{
 			Answer:   flag.Answer{Key: a.Flag, Variant: a.Variant, Source: a.Source, ErrorCode: a.Error},
@@ -262,7 +286,7 @@ func (k keptKnown) known() (*Known, error) {
 		known.take(s)
 	}
 	for _, list := range k.Lists {
-		known.lists[list.Choice] = seenList{keys: list.Flags, at: list.Seen}
+		known.lists[list.Choice] = seenList{keys: list.Flags, at: list.Seen, revision: list.Revision}
 	}
 	return known, nil
 }

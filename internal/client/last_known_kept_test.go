@@ -81,25 +81,25 @@ func lastKnownIsReadAgain(t *testing.T, place keptPlace) {
 
 	known := reads(t, place.open(t, "http://a", secret))
 	for i, v := range values {
-		e, at, ok := known.Answer(flag.Key(fmt.Sprintf("p/%d", i)), "u")
+		e, ok := known.Answer(flag.Key(fmt.Sprintf("p/%d", i)), "u")
 		if want := v; i == 0 {
 			want = off // what another entity got since
 			if e.Value != want {
 				t.Errorf("got %+v", e)
 			}
-		} else if !ok || e.Value != want || e.Type != v.Type() || e.FreshSource != flag.SourceGlobal || at.IsZero() || e.Revision != (flag.Revision{StoreID: "s", Number: 5}) {
-			t.Errorf("got %+v at %v, want %v", e, at, v)
+		} else if !ok || e.Value != want || e.Type != v.Type() || e.FreshSource != flag.SourceGlobal || e.At.IsZero() || e.Revision != (flag.Revision{StoreID: "s", Number: 5}) {
+			t.Errorf("got %+v at %v, want %v", e, e.At, v)
 		}
 	}
 	for _, key := range []flag.Key{"stale", "broken", "never"} {
-		if e, _, ok := known.Answer(key, "u"); ok {
+		if e, ok := known.Answer(key, "u"); ok {
 			t.Errorf("got %+v", e)
 		}
 	}
-	if keys, at, ok := known.Flags("prefix p"); !ok || len(keys) != 7 || at.IsZero() {
+	if keys, at, ok := known.Flags(Choice{Name: "prefix p"}); !ok || len(keys) != 7 || at.IsZero() {
 		t.Errorf("got %v at %v, %t", keys, at, ok)
 	}
-	if _, _, ok := known.Flags("prefix q"); ok || known.Environment != "test" || known.StoreID != "s" {
+	if _, _, ok := known.Flags(Choice{Name: "prefix q"}); ok || known.Environment != "test" || known.StoreID != "s" {
 		t.Errorf("got %+v", known)
 	}
 	if text := place.get(t, l); !bytes.HasPrefix(text, []byte(lastKnownHead)) || bytes.Contains(text, []byte(secret)) || strings.Contains(l.Place(), secret) {
@@ -127,14 +127,14 @@ func lastKnownIsKeptApart(t *testing.T, place keptPlace) {
 	}
 	keeps(t, l, Server{Environment: "other", Revision: testServer.Revision}, "", "u", answered("g", 5, on))
 	known := reads(t, l)
-	if _, _, ok := known.Answer("f", "u"); ok || known.Environment != "other" {
+	if _, ok := known.Answer("f", "u"); ok || known.Environment != "other" {
 		t.Errorf("what another environment said stayed: %+v", known)
 	}
 	restored := answered("h", 1, on)
 	restored.Revision.StoreID = "restored"
 	keeps(t, l, Server{Environment: "other"}, "", "u", restored)
 	known = reads(t, l)
-	if _, _, ok := known.Answer("g", "u"); ok || known.StoreID != "restored" {
+	if _, ok := known.Answer("g", "u"); ok || known.StoreID != "restored" {
 		t.Errorf("what another store said stayed: %+v", known)
 	}
 }
@@ -160,7 +160,7 @@ func lastKnownDamage(t *testing.T, place keptPlace) {
 			if err := l.Keep(t.Context(), testServer, "", "u", []Evaluation{answered("g", 5, on)}); err == nil || !strings.Contains(err.Error(), "It was written anew") {
 				t.Errorf("got %v", err)
 			}
-			if _, _, ok := reads(t, l).Answer("g", "u"); !ok {
+			if _, ok := reads(t, l).Answer("g", "u"); !ok {
 				t.Error("nothing was kept")
 			}
 		})
@@ -209,7 +209,7 @@ func lastKnownIsBounded(t *testing.T, place keptPlace) {
 		t.Error(err)
 	}
 	known := reads(t, l)
-	if _, _, ok := known.Answer("last", "u"); !ok || len(slices.Collect(known.all())) != mostSeen || len(known.lists) != mostLists {
+	if _, ok := known.Answer("last", "u"); !ok || len(slices.Collect(known.all())) != mostSeen || len(known.lists) != mostLists {
 		t.Errorf("%d answers, %d lists, the last: %t", len(slices.Collect(known.all())), len(known.lists), ok)
 	}
 	large, err := flag.StringValue(strings.Repeat("\"", 500_000)) // twice as long as JSON

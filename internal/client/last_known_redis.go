@@ -43,6 +43,8 @@ func (*lastKnownRedis) advice() string {
 	return "See to it that the Redis can be reached and its user may use what is there, or name another"
 }
 
+func (r *lastKnownRedis) close() { _ = r.value.Close() } // there is nothing to lose
+
 func (r *lastKnownRedis) read() ([]byte, error) { return r.value.Read(context.Background()) }
 
 func (r *lastKnownRedis) change(ctx context.Context, do func(old []byte, damage error) ([]byte, error)) error {

@@ -70,9 +70,9 @@ func TestLastKnownGoesByState(t *testing.T) {
 		for _, s := range row.saw {
 			known.take(s.seen("s"))
 		}
-		e, at, ok := known.Answer("f", "u")
-		if ok != (row.at != 0) || ok && (e.Value != row.value || e.Source != row.source || at.Unix() != 1e9+row.at || !e.Stale) {
-			t.Errorf("%s: %+v at %v, %t", name, e, at.Unix()-1e9, ok)
+		e, ok := known.Answer("f", "u")
+		if ok != (row.at != 0) || ok && (e.Value != row.value || e.Source != row.source || e.At.Unix() != 1e9+row.at || !e.Stale) {
+			t.Errorf("%s: %+v at %v, %t", name, e, e.At.Unix()-1e9, ok)
 		}
 	}
 }
@@ -86,13 +86,13 @@ func TestLastKnownWithoutRevisions(t *testing.T) {
 		seen.At = at.Add(time.Duration(i) * time.Minute)
 		known.take(seen)
 	}
-	if e, _, ok := known.Answer("f", "u"); !ok || e.Value != off {
+	if e, ok := known.Answer("f", "u"); !ok || e.Value != off {
 		t.Errorf("what was turned off for others is on: %+v, %t", e, ok)
 	}
 	killed := saw{"v", 0, flag.SourceKilled, off}.seen("")
 	killed.At = at.Add(time.Hour)
 	known.take(killed)
-	if e, when, ok := known.Answer("f", "u"); !ok || e.Source != flag.SourceKilled || when != killed.At {
+	if e, ok := known.Answer("f", "u"); !ok || e.Source != flag.SourceKilled || e.At != killed.At {
 		t.Errorf("got %+v, %t", e, ok)
 	}
 }
@@ -118,9 +118,9 @@ func TestLastKnownProperties(t *testing.T) {
 			shuffled.take(s)
 		}
 		for _, entity := range []string{"", "u", "v"} {
-			a, at, ok := inOrder.Answer("f", entity)
-			b, at2, ok2 := shuffled.Answer("f", entity)
-			if a != b || at != at2 || ok != ok2 {
+			a, ok := inOrder.Answer("f", entity)
+			b, ok2 := shuffled.Answer("f", entity)
+			if a != b || ok != ok2 {
 				t.Fatalf("%q: %+v, %+v", entity, a, b)
 			}
 			if !ok {
@@ -131,7 +131,7 @@ func TestLastKnownProperties(t *testing.T) {
 			}
 			found := false
 			for _, s := range all {
-				found = found || s.Value == a.Value && s.At.Equal(at)
+				found = found || s.Value == a.Value && s.At.Equal(a.At)
 			}
 			if !found || a.Source != flag.SourceCached && a.Source != flag.SourceKilled && a.ErrorCode == "" {
 				t.Fatalf("%q: nobody ever saw %+v", entity, a)
@@ -148,14 +148,14 @@ func TestLastKnownOfAStaleServer(t *testing.T) {
 	stale := saw{"u", 10, flag.SourceGlobal, off}.seen("s")
 	stale.Stale = true
 	known.take(stale)
-	if e, _, ok := known.Answer("f", "u"); !ok || e.Value != on {
+	if e, ok := known.Answer("f", "u"); !ok || e.Value != on {
 		t.Errorf("got %+v, %t", e, ok)
 	}
 	killed := saw{"u", 10, flag.SourceKilled, off}.seen("s")
 	killed.Stale, killed.FreshSource = true, flag.SourceKilled
 	known.take(killed)
 	for _, entity := range []string{"u", "v"} {
-		if e, _, ok := known.Answer("f", entity); !ok || e.Source != flag.SourceKilled || e.Value != off {
+		if e, ok := known.Answer("f", entity); !ok || e.Source != flag.SourceKilled || e.Value != off {
 			t.Errorf("%s got %+v, %t", entity, e, ok)
 		}
 	}

@@ -132,7 +132,7 @@ func (w *Walk) readShared(ctx context.Context, server Server) (*flag.Snapshot, t
 // leaveShared has the walk do without the shared copy from now on, and says why.
 func (w *Walk) leaveShared(ctx context.Context, trouble error) {
 	if w.apart.CompareAndSwap(false, true) && w.client.warn != nil {
-		w.client.warn(ctx, "the definitions are read from the server, because those shared between processes are of no use now: "+w.client.redact(plain(trouble.Error(), 1000)))
+		w.client.warn(ctx, "the definitions that processes share are of no use now, and done without: "+w.client.redact(plain(trouble.Error(), 1000)))
 	}
 }
 

@@ -15,31 +15,56 @@ import (
 // the server is to be asked. They are never older than our own writes, nor than
 // what the walk was told.
 func (w *Walk) within(ctx context.Context, server Server) *flag.Snapshot {
+	all, has := w.whole.known()
 	if w.client.maxAge == 0 {
+		if has && w.shared.Load() && w.young(all, handshakeLife) {
+			return all.Snapshot
+		}
 		return nil
 	}
-	all, has := w.whole.known()
 	if !has && w.shares(server) {
 		all, _ = w.copied.get(ctx)
-		has = w.young(all)
+		has = w.young(all, w.client.maxAge)
 	}
 	if !has && server.SnapshotBytes <= wholeAtOnce && w.shares(server) {
 		all, _ = w.whole.get(ctx) // why not: the server says it to who asks for an answer
 	}
-	if !w.young(all) {
+	if !w.young(all, w.client.maxAge) {
 		return nil
 	}
 	return all.Snapshot
 }
 
-// young reports whether definitions may be evaluated from.
-func (w *Walk) young(all coverage) bool {
-	if all.Snapshot == nil || time.Since(all.at) > w.client.maxAge || w.client.wroteSince(all.Revision) {
+// young reports whether definitions may be evaluated from that are to be no older.
+func (w *Walk) young(all coverage, maxAge time.Duration) bool {
+	return all.Snapshot != nil && time.Since(all.at) <= maxAge && w.current(all.Revision)
+}
+
+// Share has the definitions shared for when the server is down (Recall), where
+// reading them costs no more than answers would. What the server has then confirmed
+// just now answers the evaluations of this walk, so that they are not asked for as
+// well; also without MaxAge, because it was asked.
+func (w *Walk) Share(ctx context.Context) {
+	server, err := w.client.Server(ctx)
+	if err != nil || server.SnapshotBytes > wholeAtOnce || !w.shares(server) || w.unread.Load() {
+		return
+	}
+	if _, err := w.whole.get(ctx); err != nil {
+		w.unread.Store(true) // why, the server says to who asks for an answer
+		return
+	}
+	w.shared.Store(true)
+}
+
+// current reports whether a revision is no older than our own writes, nor than what
+// the walk was told.
+func (w *Walk) current(r flag.Revision) bool {
+	if w.client.wroteSince(r) {
 		return false
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.shown == (flag.Revision{}) || !newer(w.shown, all.Revision)
+	return w.shown == (flag.Revision{}) || !newer(w.shown, r)
 }
 
 // readCopy reads the shared copy as it is; none where it is of no use.

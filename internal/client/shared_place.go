@@ -1,10 +1,12 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"net/url"
 	"time"
 
 	"github.com/bunting-flags/terraform-provider-bunting/definitioncache"
@@ -24,6 +26,19 @@ type SharedPlace struct {
 	RedisTimeout time.Duration
 	// Directory is a folder that the processes share.
 	Directory string
+}
+
+// String names the place, for messages: "the Redis at redis.example.com:6379". It
+// has no secret.
+func (p SharedPlace) String() string {
+	if p.RedisURL == "" {
+		return "the folder " + p.Directory
+	}
+	u, err := url.Parse(p.RedisURL)
+	if err != nil {
+		return "the Redis"
+	}
+	return "the Redis at " + cmp.Or(u.Host, u.Path)
 }
 
 // Validate says what is wrong with the settings of a Redis, and asks it nothing. The

@@ -41,10 +41,14 @@ type Walk struct {
 
 	apart     atomic.Bool // the shared copy is of no use to this walk
 	refreshes atomic.Bool // nothing of its run is written within it
+	shared    atomic.Bool // Share has read the whole
+	unread    atomic.Bool // Share could not read the whole, and does not try again
 
 	mu    sync.Mutex
 	read  map[flag.Ref]*flag.Snapshot // what was read one by one, the newest of each
 	shown flag.Revision               // the newest of what the walk was told
+
+	recalled *fetched[coverage] // the shared copy while the server is down; without a snapshot: none
 
 	answers  map[string]*evaluations // by entity
 	answered int                     // answers for all flags that were asked for

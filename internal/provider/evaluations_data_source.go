@@ -157,7 +157,7 @@ func (d *evaluationsDataSource) Read(ctx context.Context, req datasource.ReadReq
 	}
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	of := choice{name: m.choice(), entity: m.EntityID.ValueString(), allowStale: m.AllowStale.ValueBool()}
+	of := choice{Choice: m.choice(), entity: m.EntityID.ValueString(), allowStale: m.AllowStale.ValueBool()}
 	for _, key := range known(m.FlagKeys) {
 		of.keys = append(of.keys, flag.Key(key))
 	}
@@ -213,15 +213,16 @@ func quotedList[T ~string](texts []T) string {
 
 func (m *evaluationsModel) operation() operation { return operation{doing: "evaluate " + m.flags()} }
 
-// choice names the flags that are not chosen by key, to find the answers again.
-func (m *evaluationsModel) choice() string {
+// choice says which flags are not chosen by key.
+func (m *evaluationsModel) choice() client.Choice {
 	switch {
 	case !m.Prefix.IsNull():
-		return "prefix " + m.Prefix.ValueString()
+		return client.Choice{Name: "prefix " + m.Prefix.ValueString(), Prefix: flag.Key(m.Prefix.ValueString())}
 	case !m.Tags.IsNull():
-		return tagged(known(m.Tags))
+		tags := known(m.Tags)
+		return client.Choice{Name: tagged(tags), Has: func(f *flag.Flag) bool { return hasTags(f, tags) }}
 	}
-	return ""
+	return client.Choice{}
 }
 
 // ask asks for what the model chooses.
@@ -236,7 +237,7 @@ func (d *evaluationsDataSource) ask(ctx context.Context, m evaluationsModel, of 
 			return nil, err
 		}
 		for f := range definitions.Flags(covered) {
-			if hasTags(f, known(m.Tags)) {
+			if of.Has(f) {
 				keys = append(keys, f.Key)
 			}
 		}

@@ -20,8 +20,9 @@ import (
 // server is down (DESIGN §6.7). Resources never do.
 type lastKnown struct {
 	file        *client.LastKnown
-	setting     string // that names its place
-	environment string // that the server must have; "" for any
+	setting     string             // that names its place
+	shared      client.SharedPlace // of definitions, from which newer answers come; the zero one: none
+	environment string             // that the server must have; "" for any
 	read        func() (*client.Known, error)
 	told        sync.Once // of what is wrong with the file
 }
@@ -29,7 +30,7 @@ type lastKnown struct {
 // newLastKnown gives the answers kept in the Redis, else in the directory; nil
 // without either.
 func newLastKnown(set settings, endpoint string) *lastKnown {
-	l := &lastKnown{setting: "cache = { directory = … } or " + cacheDirectoryVariable, environment: set.environment}
+	l := &lastKnown{setting: "cache = { directory = … } or " + cacheDirectoryVariable, shared: set.cache.shared, environment: set.environment}
 	switch inRedis, err := client.NewLastKnownIn(set.cache.shared, endpoint, set.token); {
 	case set.cache.shared.RedisURL != "" && err == nil: // its settings were checked
 		l.file, l.setting = inRedis, "cache = { redis = … } or "+redisURLVariable
@@ -40,6 +41,13 @@ func newLastKnown(set settings, endpoint string) *lastKnown {
 	}
 	l.read = sync.OnceValues(func() (*client.Known, error) { return l.file.Read() })
 	return l
+}
+
+// close gives back what reading and keeping has opened.
+func (l *lastKnown) close() {
+	if l != nil {
+		l.file.Close()
+	}
 }
 
 // known gives what was last known; nil where that is nothing, or cannot be used.
@@ -56,7 +64,8 @@ func (l *lastKnown) known() (*client.Known, error) {
 
 // choice says which flags an evaluated data source asks for.
 type choice struct {
-	name       string // of flags that are not asked for by key, to find them again; "" for keys
+	client.Choice // of flags that are not asked for by key; without a name for keys
+
 	keys       []flag.Key
 	entity     string
 	allowStale bool
@@ -64,13 +73,18 @@ type choice struct {
 
 // outage says why answers are what was last known, and since when.
 type outage struct {
-	err  error
-	seen time.Time // the oldest of them
+	err   error
+	seen  time.Time // the oldest of them
+	place string    // of shared definitions that they were evaluated from; "": the server gave them all
 }
 
 // evaluated asks, and where allow_stale is set keeps the answers, or gives those
-// that were last known when the server does not answer: then the outage is not nil.
+// that were last known when the server does not answer, of which those of shared
+// definitions that are newer: then the outage is not nil.
 func (s *session) evaluated(ctx context.Context, diags *diag.Diagnostics, of choice, ask func() ([]client.Evaluation, error)) ([]client.Evaluation, *outage, error) {
+	if of.allowStale && s != nil && s.walk != nil && s.down == nil && s.lastKnown != nil {
+		s.walk.Share(ctx)
+	}
 	answers, err := ask()
 	switch {
 	case !of.allowStale:
@@ -85,12 +99,19 @@ func (s *session) evaluated(ctx context.Context, diags *diag.Diagnostics, of cho
 	if damage != nil {
 		s.lastKnown.tell(ctx, diags, damage)
 	}
-	if answers, seen, ok := recall(known, of, s.storeID); ok {
-		return answers, &outage{err, seen}, nil
+	if known != nil && (s.storeID == "" || known.StoreID == s.storeID) { // else the server, which was greeted in this walk, knows better
+		if answers, from, ok := s.lastKnown.recall(s.walk.Recall(ctx, known), of); ok {
+			from.err = err
+			return answers, &from, nil
+		}
 	}
 	if e, ok := errors.AsType[*client.Error](err); ok {
 		told := *e
-		told.Message += " allow_stale is true, but no answer to this was kept from before."
+		told.Message += " allow_stale is true, but no answer to this was kept from before"
+		if s.lastKnown != nil && s.lastKnown.shared != (client.SharedPlace{}) {
+			told.Message += ", and none is told by the shared definitions in " + s.lastKnown.shared.String()
+		}
+		told.Message += "."
 		err = &told
 	}
 	return nil, nil, err
@@ -103,35 +124,34 @@ func serverDown(err error) bool {
 	return ok && (e.Kind == client.Unavailable || e.Kind == client.Timeout || e.Kind == client.ServerFault)
 }
 
-// recall finds the answers to a choice; false where one of them is not known. The
-// store is the server's, where it was greeted in this walk: another one knows better.
-func recall(known *client.Known, of choice, storeID string) (answers []client.Evaluation, seen time.Time, ok bool) {
-	if known == nil || storeID != "" && known.StoreID != storeID {
-		return nil, time.Time{}, false
-	}
+// recall finds the answers to a choice; false where one of them is not known.
+func (l *lastKnown) recall(known *client.Known, of choice) (answers []client.Evaluation, from outage, ok bool) {
 	keys := of.keys
-	seen = time.Now()
-	if of.name != "" {
+	from.seen = time.Now()
+	if of.Name != "" {
 		var at time.Time
-		if keys, at, ok = known.Flags(of.name); !ok {
-			return nil, time.Time{}, false
+		if keys, at, ok = known.Flags(of.Choice); !ok {
+			return nil, outage{}, false
 		}
-		seen = at
+		from.seen = at
 	}
 	for _, key := range keys {
-		answer, at, ok := known.Answer(key, of.entity)
+		answer, ok := known.Answer(key, of.entity)
 		if !ok {
-			return nil, time.Time{}, false
+			return nil, outage{}, false
 		}
-		if at.Before(seen) {
-			seen = at
+		if answer.At.Before(from.seen) {
+			from.seen = answer.At
 		}
-		answers = append(answers, answer)
+		if answer.Shared {
+			from.place = l.shared.String()
+		}
+		answers = append(answers, answer.Evaluation)
 	}
-	if of.name != "" { // what is gone is under no prefix and has no tags
+	if of.Name != "" { // what is gone is under no prefix and has no tags
 		answers = slices.DeleteFunc(answers, func(e client.Evaluation) bool { return e.ErrorCode == flag.ErrorFlagNotFound })
 	}
-	return answers, seen, true
+	return answers, from, true
 }
 
 // keep puts fresh answers into the file.
@@ -141,7 +161,7 @@ func (s *session) keep(ctx context.Context, diags *diag.Diagnostics, of choice, 
 	}
 	server, err := s.client.Server(ctx)
 	if err == nil {
-		err = s.lastKnown.file.Keep(ctx, server, of.name, of.entity, answers)
+		err = s.lastKnown.file.Keep(ctx, server, of.Name, of.entity, answers)
 	}
 	if err != nil {
 		s.lastKnown.tell(ctx, diags, err)
@@ -164,8 +184,12 @@ func tellStale(diags *diag.Diagnostics, summary string, allowed bool, from *outa
 	const found = "The server does not hear its source of truth and answered from what it knew last."
 	switch {
 	case from != nil:
-		diags.AddWarning(summary, fmt.Sprintf("The server does not answer, and this is what it said last, %s ago (%s). It is taken, because allow_stale is true. What is wrong: %s",
-			age(time.Since(from.seen)), from.seen.UTC().Format(time.RFC3339), reason(from.err)))
+		said := "this is what it said last,"
+		if from.place != "" {
+			said = "this is evaluated from the shared definitions in " + from.place + ", which it confirmed last"
+		}
+		diags.AddWarning(summary, fmt.Sprintf("The server does not answer, and %s %s ago (%s). It is taken, because allow_stale is true. What is wrong: %s",
+			said, age(time.Since(from.seen)), from.seen.UTC().Format(time.RFC3339), reason(from.err)))
 	case allowed:
 		diags.AddWarning(summary, found+" It is taken, because allow_stale is true.")
 	default:

@@ -159,6 +159,8 @@ func (p *buntingProvider) greet(ctx context.Context, s *session, set settings, d
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	s.lastKnown = newLastKnown(set, c.Endpoint())
+	leave := release
+	release = func() { leave(); s.lastKnown.close() }
 	server, err := c.Server(ctx)
 	if err != nil && serverDown(err) {
 		known, damage := s.lastKnown.known()
