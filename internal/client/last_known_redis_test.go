@@ -18,11 +18,7 @@ func inRedis(tb testing.TB, place SharedPlace, endpoint, token string) *LastKnow
 	if err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(func() {
-		if err := valueOf(l).value.Close(); err != nil {
-			tb.Error(err)
-		}
-	})
+	tb.Cleanup(l.Close)
 	return l
 }
 

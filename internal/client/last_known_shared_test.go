@@ -1,0 +1,216 @@
+//go:build unix
+
+package client
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
+)
+
+// outage is a server that shared its definitions of one revision, and the operation
+// of a token that comes when it is down.
+type outage struct {
+	server Server // as it was greeted last
+	kept   *LastKnown
+	walk   *Walk
+}
+
+// dies puts flags in every state on a server, has them shared, and stops it.
+func dies(t *testing.T, place SharedPlace) (o outage, keys []flag.Key, fresh map[string][]Evaluation) {
+	t.Helper()
+	server := startServer(t)
+	operator, _ := gated(t, server, server.AdminToken)
+	keys = states(t, operator)
+	first := begins(t, server, server.AdminToken, place, 0, nil)
+	first.walk.Share(t.Context())
+	fresh = map[string][]Evaluation{}
+	for _, entity := range []string{"", "u", "v"} {
+		fresh[entity] = must(first.walk.EvaluateFlags(t.Context(), keys, entity))
+	}
+	o.server = must(first.Server(t.Context()))
+	if got := first.gate.calls(); !slices.Equal(got, []string{"GetServer", "GetSnapshot"}) {
+		t.Errorf("requests %q", got)
+	}
+	o.kept = must(NewLastKnownIn(place, server.Endpoint, server.AdminToken))
+	t.Cleanup(o.kept.Close)
+	server.Stop()
+	c, err := New(Options{Endpoint: server.Endpoint, Token: server.AdminToken, UserAgent: "test", Policy: &impatient, Shared: place})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	o.walk = c.NewWalk()
+	return o, keys, fresh
+}
+
+// keeps keeps an answer of a revision that is so much later than the greeted one.
+func (o *outage) keeps(t *testing.T, key flag.Key, entity string, later int64, source flag.Source, value flag.Value) {
+	t.Helper()
+	e := answered(key, o.server.Revision.Number+later, value)
+	e.Revision.StoreID, e.Source = o.server.Revision.StoreID, source
+	keeps(t, o.kept, o.server, "", entity, e)
+}
+
+func (o *outage) recalls(t *testing.T) *Known {
+	t.Helper()
+	return o.walk.Recall(t.Context(), reads(t, o.kept))
+}
+
+// Of one kept answer the shared definitions answer any other question as the server
+// would have, marked stale; the newer of the two counts.
+func TestSharedDefinitionsWhileTheServerIsDown(t *testing.T) {
+	t.Parallel()
+	for name, place := range places(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o, keys, fresh := dies(t, place)
+			o.keeps(t, "kept", "u", 0, flag.SourceGlobal, on)
+			known := o.recalls(t)
+			for entity, want := range fresh {
+				for i, key := range keys {
+					got, ok := known.Answer(key, entity)
+					if !ok || got.Answer != want[i].Aged() || !got.Shared || got.Revision != o.server.Revision || time.Since(got.At) > time.Minute {
+						t.Errorf("%s for %q: got %+v, %t, want %+v", key, entity, got, ok, want[i].Aged())
+					}
+				}
+			}
+			if got, ok := known.Answer("s/gone", "u"); !ok || got.ErrorCode != flag.ErrorFlagNotFound || !got.Stale || !got.Shared {
+				t.Errorf("got %+v, %t", got, ok)
+			}
+			if got, ok := known.Answer("kept", "u"); !ok || got.Value != on || got.Shared {
+				t.Errorf("got %+v, %t", got, ok)
+			}
+			if got, at, ok := known.Flags(Choice{Name: "prefix s", Prefix: "s"}); !ok || !slices.Equal(got, keys) || at.IsZero() {
+				t.Errorf("got %q, %v, %t", got, at, ok)
+			}
+			choice := Choice{Name: "some", Has: func(f *flag.Flag) bool { return strings.HasPrefix(string(f.Key), "s/archived") }}
+			if got, _, ok := known.Flags(choice); !ok || !slices.Equal(got, []flag.Key{"s/archived", "s/archived-default"}) {
+				t.Errorf("got %q, %t", got, ok)
+			}
+		})
+	}
+}
+
+// What was kept and what is shared go by the revisions.
+func TestTheNewerOfKeptAndShared(t *testing.T) {
+	t.Parallel()
+	o, _, _ := dies(t, SharedPlace{Directory: t.TempDir()})
+	const d, g, k = flag.SourceDefault, flag.SourceGlobal, flag.SourceKilled
+	for _, kept := range []struct {
+		key    flag.Key
+		entity string
+		later  int64
+		source flag.Source
+		value  flag.Value
+	}{
+		{"s/killed", "u", -1, g, on}, // since then it was killed
+		{"s/enabled", "u", -1, k, off},
+		{"s/enabled", "v", -1, d, off},
+		{"s/overridden", "u", -1, g, on},
+		{"s/defaulted", "v", 1, g, off}, // changed since
+		{"s/default", "v", 0, g, on},    // of the same revision the server's word
+		{"s/archived", "v", 1, k, off},  // killed since, for everybody
+		{"s/expiring", "v", 1, d, off},  // turned off since, for who has no override
+	} {
+		o.keeps(t, kept.key, kept.entity, kept.later, kept.source, kept.value)
+	}
+	for _, row := range []struct {
+		key    flag.Key
+		entity string
+		value  flag.Value
+		source flag.Source
+		shared bool
+	}{
+		{"s/killed", "u", off, k, true},
+		{"s/enabled", "u", on, flag.SourceCached, true},
+		{"s/enabled", "v", on, flag.SourceCached, true},
+		{"s/overridden", "u", off, flag.SourceCached, true},
+		{"s/defaulted", "v", off, flag.SourceCached, false},
+		{"s/default", "v", on, flag.SourceCached, false},
+		{"s/archived", "v", off, k, false},
+		{"s/archived", "u", off, k, false},
+		{"s/expiring", "u", off, flag.SourceCached, false},
+	} {
+		if got, ok := o.recalls(t).Answer(row.key, row.entity); !ok || got.Value != row.value || got.Source != row.source || got.Shared != row.shared {
+			t.Errorf("%s for %q: got %+v, %t, want %+v", row.key, row.entity, got, ok, row)
+		}
+	}
+	newer := o.server
+	newer.Revision.Number++
+	keeps(t, o.kept, newer, "prefix s", "u")
+	if got, _, ok := o.recalls(t).Flags(Choice{Name: "prefix s", Prefix: "s"}); !ok || len(got) > 0 {
+		t.Errorf("got %q, %t", got, ok)
+	}
+}
+
+// Where the shared definitions cannot tell, or are not for the token, only what was
+// kept is known.
+func TestSharedDefinitionsThatTellNothing(t *testing.T) {
+	t.Parallel()
+	o, _, _ := dies(t, SharedPlace{Directory: t.TempDir()})
+	for name, row := range map[string]struct {
+		alter       func(*Server, *Walk)
+		flag, other bool // whether one that the definitions have, and one that they lack, is known
+	}{
+		"all":                    {func(*Server, *Walk) {}, true, true},
+		"flags of no definition": {func(s *Server, _ *Walk) { s.CompiledFlags = 1 }, true, false},
+		"a token to evaluate":    {func(s *Server, _ *Walk) { s.Actor.Scopes = s.Actor.Scopes[:0] }, false, false},
+		"another prefix":         {func(s *Server, _ *Walk) { s.Actor.Prefix = "s" }, false, false}, // nobody has shared those
+		"an evaluator service":   {func(s *Server, _ *Walk) { s.EvaluatorOnly = true }, false, false},
+		"another store":          {func(s *Server, _ *Walk) { s.Revision.StoreID = "other" }, false, false},
+		"another environment":    {func(s *Server, _ *Walk) { s.Environment = "other" }, false, false},
+		"nothing is shared":      {func(_ *Server, w *Walk) { w.client.place = SharedPlace{} }, false, false},
+		"the walk knows better": {func(s *Server, w *Walk) {
+			w.show(flag.Revision{StoreID: s.Revision.StoreID, Number: s.Revision.Number + 1})
+		}, false, false},
+		"it has written": {func(s *Server, w *Walk) {
+			w.client.wrote["x"] = flag.Revision{StoreID: s.Revision.StoreID, Number: s.Revision.Number + 1}
+		}, false, false},
+	} {
+		server, c := o.server, must(New(Options{Endpoint: o.walk.client.endpoint, UserAgent: "test", Shared: o.walk.client.place}))
+		t.Cleanup(c.Close)
+		walk := c.NewWalk()
+		row.alter(&server, walk)
+		kept := must(NewLastKnownIn(SharedPlace{Directory: t.TempDir()}, "http://a", secret))
+		keeps(t, kept, server, "", "")
+		known := walk.Recall(t.Context(), reads(t, kept))
+		_, has := known.Answer("s/enabled", "u")
+		_, lacks := known.Answer("none", "u")
+		_, _, lists := known.Flags(Choice{Name: "prefix s", Prefix: "s"})
+		if has != row.flag || lacks != row.other || lists != row.other {
+			t.Errorf("%s: %t, %t, %t", name, has, lacks, lists)
+		}
+	}
+	if w := o.walk; w.Recall(t.Context(), nil) != nil {
+		t.Error("something was known")
+	}
+}
+
+// What is kept by a version that knew nothing of shared definitions is of use.
+func TestKeptBeforeDefinitionsWereShared(t *testing.T) {
+	t.Parallel()
+	o, _, _ := dies(t, SharedPlace{Directory: t.TempDir()})
+	known := newKnown("prod", o.server.Revision.StoreID)
+	if got := o.walk.Recall(t.Context(), known); got != known {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestPlaceNames(t *testing.T) {
+	t.Parallel()
+	for want, place := range map[string]SharedPlace{
+		"the folder /a/b":       {Directory: "/a/b"},
+		"the Redis at a:6379":   {RedisURL: "rediss://ci:" + secret + "@a:6379/1"},
+		"the Redis at /run/r":   {RedisURL: "unix://ci:" + secret + "@/run/r?db=1"},
+		"the Redis at unix/rel": {RedisURL: "unix/rel"},
+		"the Redis":             {RedisURL: "redis://%zz" + secret},
+	} {
+		if got := place.String(); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
