@@ -73,15 +73,22 @@ func (k *Known) take(s Seen) {
 	}
 }
 
-// Flags gives the flags that a choice had, and when that was seen.
-func (k *Known) Flags(choice Choice) (keys []flag.Key, at time.Time, ok bool) {
+// Chosen are the flags that a choice had, and when that was seen.
+type Chosen struct {
+	Keys   []flag.Key
+	At     time.Time
+	Shared bool // shared definitions tell it, which the server confirmed then
+}
+
+// Flags gives the flags that a choice had; false where that is not known.
+func (k *Known) Flags(choice Choice) (Chosen, bool) {
 	list, ok := k.lists[choice.Name]
 	if k.copied.Snapshot != nil && (!ok || list.revision < k.copied.Revision.Number) {
 		if keys, told := choice.among(k.copied, k.readable.compiled); told {
-			return keys, k.copied.at, true
+			return Chosen{keys, k.copied.at, true}, true
 		}
 	}
-	return slices.Clone(list.keys), list.at, ok
+	return Chosen{Keys: slices.Clone(list.keys), At: list.at}, ok
 }
 
 // Answer gives what the flag was last known to be for the entity, as it is told

@@ -96,10 +96,10 @@ func lastKnownIsReadAgain(t *testing.T, place keptPlace) {
 			t.Errorf("got %+v", e)
 		}
 	}
-	if keys, at, ok := known.Flags(Choice{Name: "prefix p"}); !ok || len(keys) != 7 || at.IsZero() {
-		t.Errorf("got %v at %v, %t", keys, at, ok)
+	if got, ok := known.Flags(Choice{Name: "prefix p"}); !ok || len(got.Keys) != 7 || got.At.IsZero() || got.Shared {
+		t.Errorf("got %+v, %t", got, ok)
 	}
-	if _, _, ok := known.Flags(Choice{Name: "prefix q"}); ok || known.Environment != "test" || known.StoreID != "s" {
+	if _, ok := known.Flags(Choice{Name: "prefix q"}); ok || known.Environment != "test" || known.StoreID != "s" {
 		t.Errorf("got %+v", known)
 	}
 	if text := place.get(t, l); !bytes.HasPrefix(text, []byte(lastKnownHead)) || bytes.Contains(text, []byte(secret)) || strings.Contains(l.Place(), secret) {

@@ -84,12 +84,12 @@ func TestSharedDefinitionsWhileTheServerIsDown(t *testing.T) {
 			if got, ok := known.Answer("kept", "u"); !ok || got.Value != on || got.Shared {
 				t.Errorf("got %+v, %t", got, ok)
 			}
-			if got, at, ok := known.Flags(Choice{Name: "prefix s", Prefix: "s"}); !ok || !slices.Equal(got, keys) || at.IsZero() {
-				t.Errorf("got %q, %v, %t", got, at, ok)
+			if got, ok := known.Flags(Choice{Name: "prefix s", Prefix: "s"}); !ok || !slices.Equal(got.Keys, keys) || got.At.IsZero() || !got.Shared {
+				t.Errorf("got %+v, %t", got, ok)
 			}
 			choice := Choice{Name: "some", Has: func(f *flag.Flag) bool { return strings.HasPrefix(string(f.Key), "s/archived") }}
-			if got, _, ok := known.Flags(choice); !ok || !slices.Equal(got, []flag.Key{"s/archived", "s/archived-default"}) {
-				t.Errorf("got %q, %t", got, ok)
+			if got, ok := known.Flags(choice); !ok || !slices.Equal(got.Keys, []flag.Key{"s/archived", "s/archived-default"}) {
+				t.Errorf("got %+v, %t", got, ok)
 			}
 		})
 	}
@@ -142,8 +142,8 @@ func TestTheNewerOfKeptAndShared(t *testing.T) {
 	newer := o.server
 	newer.Revision.Number++
 	keeps(t, o.kept, newer, "prefix s", "u")
-	if got, _, ok := o.recalls(t).Flags(Choice{Name: "prefix s", Prefix: "s"}); !ok || len(got) > 0 {
-		t.Errorf("got %q, %t", got, ok)
+	if got, ok := o.recalls(t).Flags(Choice{Name: "prefix s", Prefix: "s"}); !ok || len(got.Keys) > 0 || got.Shared {
+		t.Errorf("got %+v, %t", got, ok)
 	}
 }
 
@@ -180,7 +180,7 @@ func TestSharedDefinitionsThatTellNothing(t *testing.T) {
 		known := walk.Recall(t.Context(), reads(t, kept))
 		_, has := known.Answer("s/enabled", "u")
 		_, lacks := known.Answer("none", "u")
-		_, _, lists := known.Flags(Choice{Name: "prefix s", Prefix: "s"})
+		_, lists := known.Flags(Choice{Name: "prefix s", Prefix: "s"})
 		if has != row.flag || lacks != row.other || lists != row.other {
 			t.Errorf("%s: %t, %t, %t", name, has, lacks, lists)
 		}

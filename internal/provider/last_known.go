@@ -126,14 +126,14 @@ func serverDown(err error) bool {
 
 // recall finds the answers to a choice; false where one of them is not known.
 func (l *lastKnown) recall(known *client.Known, of choice) (answers []client.Evaluation, from outage, ok bool) {
-	keys := of.keys
+	keys, shared := of.keys, false
 	from.seen = time.Now()
 	if of.Name != "" {
-		var at time.Time
-		if keys, at, ok = known.Flags(of.Choice); !ok {
+		chosen, ok := known.Flags(of.Choice)
+		if !ok {
 			return nil, outage{}, false
 		}
-		from.seen = at
+		keys, from.seen, shared = chosen.Keys, chosen.At, chosen.Shared
 	}
 	for _, key := range keys {
 		answer, ok := known.Answer(key, of.entity)
@@ -143,10 +143,11 @@ func (l *lastKnown) recall(known *client.Known, of choice) (answers []client.Eva
 		if answer.At.Before(from.seen) {
 			from.seen = answer.At
 		}
-		if answer.Shared {
-			from.place = l.shared.String()
-		}
+		shared = shared || answer.Shared
 		answers = append(answers, answer.Evaluation)
+	}
+	if shared {
+		from.place = l.shared.String()
 	}
 	if of.Name != "" { // what is gone is under no prefix and has no tags
 		answers = slices.DeleteFunc(answers, func(e client.Evaluation) bool { return e.ErrorCode == flag.ErrorFlagNotFound })

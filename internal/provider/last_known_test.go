@@ -99,9 +99,12 @@ func TestLastKnownAnswers(t *testing.T) {
 		}
 	}
 
+	if err := os.RemoveAll(filepath.Join(c.dir, "cache", "definitions")); err != nil {
+		t.Fatal(err)
+	}
 	for name, row := range map[string]struct{ from, to, summary, detail string }{
 		"not allowed":        {"entity_id   = \"u\"\n  allow_stale = true", `entity_id = "u"`, `Cannot evaluate the flag "shop/theme"`, "refused the connection"},
-		"another entity":     {`"u"`, `"w"`, `Cannot evaluate the flag "shop/theme"`, "allow_stale is true, but no answer to this was kept from before."},
+		"another entity":     {`"u"`, `"w"`, `Cannot evaluate the flag "shop/theme"`, "allow_stale is true, but no answer to this was kept from before, and none is told by the shared definitions in the folder "},
 		"another prefix":     {`= "shop"`, `= "shop/l"`, `Cannot evaluate the flags under "shop/l"`, "no answer to this was kept"},
 		"other tags":         {`["web", "new"]`, `["web"]`, `Cannot evaluate the flags with the tag "web"`, "no answer to this was kept"},
 		"no default":         {"  default     = 7\n", "", `There is no flag "missing"`, "the server has no such flag"},

@@ -68,8 +68,20 @@ var manyWording = []wordingCase{
 		s.server.Stop()
 		s.reads("bunting_evaluation", `{"flag_key": "pay", "allow_stale": true}`)
 		s.reads("bunting_evaluations", `{"prefix": "pay", "allow_stale": true}`)
-		s.reads("bunting_evaluation", `{"flag_key": "other", "allow_stale": true}`)
+		s.reads("bunting_evaluation", `{"flag_key": "pay", "entity_id": "new", "allow_stale": true}`)
+		s.reads("bunting_evaluations", `{"prefix": "", "allow_stale": true}`)
 		s.reads("bunting_evaluation", `{"flag_key": "pay"}`)
+		if err := os.RemoveAll(filepath.Join(directory, "definitions")); err != nil {
+			s.Fatal(err)
+		}
+		s.reads("bunting_evaluation", `{"flag_key": "other", "allow_stale": true}`)
+	}},
+	{"the server is down, allow_stale is set, and no definitions are shared", func(s *wordingScene) {
+		s.layered()
+		s.core.setting["retry"] = attempts(1)
+		s.reads("bunting_evaluation", `{"flag_key": "pay", "allow_stale": true}`)
+		s.server.Stop()
+		s.reads("bunting_evaluation", `{"flag_key": "other", "allow_stale": true}`)
 	}},
 	{"last known answers in a Redis that is away", func(s *wordingScene) {
 		s.layered()
