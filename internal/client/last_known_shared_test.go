@@ -47,7 +47,7 @@ func dies(t *testing.T, place SharedPlace) (o outage, keys []flag.Key, fresh map
 	return o, keys, fresh
 }
 
-// keeps keeps an answer of a revision that is so much later than the greeted one.
+// keeps has an answer kept of a revision that is so much later than the greeted one.
 func (o *outage) keeps(t *testing.T, key flag.Key, entity string, later int64, source flag.Source, value flag.Value) {
 	t.Helper()
 	e := answered(key, o.server.Revision.Number+later, value)

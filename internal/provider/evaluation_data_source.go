@@ -37,7 +37,7 @@ type evaluationModel struct {
 }
 
 // allowStaleDescription describes allow_stale, wherever there is one.
-const allowStaleDescription = "Whether an answer is taken that is not fresh: what the server knew last, while it does not hear its source of truth; or, while the server is down, what it answered last, which is then kept for this user in the folder, or the Redis, of the provider's setting `cache`. " +
+const allowStaleDescription = "Whether an answer is taken that is not fresh: what the server knew last, while it does not hear its source of truth; or, while the server is down, what it answered last, which is then kept for this user in the folder, or the Redis, of the provider's setting `cache`, or what the definitions that are shared there say, where that is newer or nothing was kept. " +
 	"A warning tells of it. `false` by default: that is an error, and nothing is kept."
 
 // Metadata names the data source.
