@@ -3,6 +3,8 @@
 package client
 
 import (
+	"context"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -212,5 +214,69 @@ func TestPlaceNames(t *testing.T) {
 		if got := place.String(); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
+	}
+}
+
+// Sharing for an outage costs no more requests than the answers do, and answers
+// nothing that the server has not just said.
+func TestSharingForAnOutage(t *testing.T) {
+	t.Parallel()
+	server := startServer(t)
+	operator, _ := gated(t, server, server.AdminToken)
+	fill(t, operator, 3, 0)
+	place := SharedPlace{Directory: t.TempDir()}
+	write := func(c *Client) {
+		if _, err := c.Write(t.Context(), flag.Put(&flag.Hold{FlagKey: "f/1", Holder: "admin", Reason: "r"})); err != nil {
+			t.Error(err)
+		}
+	}
+	for name, row := range map[string]struct {
+		place  SharedPlace
+		scopes []string
+		before func(*operation) // what happens between sharing and asking
+		source flag.Source
+		want   []string
+	}{
+		"nowhere":        {SharedPlace{}, []string{"read"}, func(*operation) {}, flag.SourceGlobal, []string{"GetServer", "BulkEvaluate"}},
+		"it may not":     {place, []string{"evaluate"}, func(*operation) {}, flag.SourceGlobal, []string{"GetServer", "BulkEvaluate"}},
+		"it has written": {place, []string{"admin"}, func(o *operation) { write(o.Client) }, flag.SourceKilled, []string{"GetServer", "GetSnapshot", "Apply", "BulkEvaluate"}},
+		"a while ago": {place, []string{"admin"}, func(o *operation) {
+			o.walk.whole.mu.Lock()
+			o.walk.whole.value.at = time.Now().Add(-handshakeLife)
+			o.walk.whole.mu.Unlock()
+			write(operator)
+		}, flag.SourceKilled, []string{"GetServer", "GetSnapshot", "BulkEvaluate"}},
+	} {
+		token := server.Token(t, row.scopes...)
+		o := begins(t, server, token, row.place, 0, nil)
+		o.walk.Share(t.Context())
+		row.before(o)
+		if e := evaluated(t, o.walk, "f/1", "u"); e.Source != row.source {
+			t.Errorf("%s: got %+v", name, e)
+		}
+		if got := o.gate.calls(); !slices.Equal(got, row.want) {
+			t.Errorf("%s: requests %q, want %q", name, got, row.want)
+		}
+		if row.source != flag.SourceKilled {
+			continue
+		}
+		if _, err := operator.Write(t.Context(), flag.Change{Op: flag.ReleaseHold, Ref: flag.HoldRef("f/1", "admin")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// What fails once is not tried for each data source.
+	fails := begins(t, server, server.AdminToken, SharedPlace{Directory: t.TempDir()}, 0, nil)
+	fails.walk.whole.fetch = func(context.Context) (coverage, error) {
+		fails.mu.Lock()
+		defer fails.mu.Unlock()
+		fails.warns = append(fails.warns, "asked")
+		return coverage{}, errors.New("away")
+	}
+	for range 3 {
+		fails.walk.Share(t.Context())
+	}
+	fails.warned(t, "asked")
+	if e := evaluated(t, fails.walk, "f/1", "u"); e.Source != flag.SourceGlobal {
+		t.Errorf("got %+v", e)
 	}
 }
