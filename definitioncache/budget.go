@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"time"
 )
@@ -58,8 +59,7 @@ func (c *Cycle) ask(ctx context.Context) error {
 		c.confirm()
 		return nil
 	}
-	_, err = c.apply(ctx, received)
-	return err
+	return c.apply(ctx, received)
 }
 
 // rest keeps that the cache is of use, and what it says confirmed by others.
@@ -118,10 +118,15 @@ func (c *Cycle) shouldFetch(ctx context.Context, need Need) (Turn, error) {
 	return c.options.Cache.ShouldFetch(ctx, need)
 }
 
-func (c *Cycle) definitions(ctx context.Context, known Revision) (*Copy, error) {
+// definitions reads the shared copy, but for the bytes of one that is overruled.
+func (c *Cycle) definitions(ctx context.Context) (*Copy, error) {
 	ctx, cancel := c.patiently(ctx)
 	defer cancel()
-	return c.options.Cache.Definitions(ctx, known)
+	found, err := c.options.Cache.Definitions(ctx, cmp.Or(c.overruled, c.known()))
+	if err == nil && found != nil && found.Revision == c.overruled {
+		return nil, fmt.Errorf("the shared copy is not taken: it has revision %d, which could not be read, or which the server does not have", found.Revision.Number)
+	}
+	return found, err
 }
 
 // pause is how long Run rests: less than a poll, so that two are never longer than

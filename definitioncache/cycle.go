@@ -25,6 +25,7 @@ type Cycle struct {
 	copied    time.Time  // when the shared copy was last confirmed, as far as it was read
 	published Header     // what conditional fetches go by: it is in the shared copy for certain
 	doubt     doubt
+	overruled Revision  // a copy of just this one is not taken, and replaced: the server does not have it, or it can not be read
 	patience  time.Time // until when this step waits for the cache
 	failures  int       // of fetches, in a row
 	yieldTill time.Time // somebody else is to lead
@@ -131,7 +132,7 @@ func (c *Cycle) step(ctx context.Context) error {
 
 // follow reads the shared copy.
 func (c *Cycle) follow(ctx context.Context) error {
-	found, err := c.definitions(ctx, c.known())
+	found, err := c.definitions(ctx)
 	switch {
 	case errors.Is(err, ErrUnusable):
 		return c.replace(ctx, err)
@@ -147,16 +148,18 @@ func (c *Cycle) follow(ctx context.Context) error {
 
 // take applies the shared copy when it is newer.
 func (c *Cycle) take(ctx context.Context, found *Copy) error {
-	c.copied = time.Now().Add(-found.Age)
+	c.copied, c.overruled = time.Now().Add(-found.Age), Revision{}
 	switch {
 	case c.applied == nil || found.Revision != c.applied.Revision && found.Replaces(*c.applied):
-		if err := c.options.Apply(ctx, *found); err != nil {
-			return c.alone(ctx, fmt.Errorf("apply the shared copy: %w", err))
+		if err := c.applyCopy(ctx, found); err != nil {
+			return c.alone(ctx, err)
 		}
-		c.applied, c.proven, c.confirmed = &found.Header, false, c.copied
+	case found.Revision.Store != c.applied.Revision.Store:
+		c.counts.RefusedAsOlder++
+		return c.alone(ctx, fmt.Errorf("the shared copy is not followed: it is of store %q, which does not say that it supersedes the store %q of what is served", found.Revision.Store, c.applied.Revision.Store))
 	case found.Revision != c.applied.Revision:
 		c.counts.RefusedAsOlder++
-		return c.alone(ctx, fmt.Errorf("the shared copy is not followed: what is served %w", older(found.Revision, c.applied.Revision)))
+		return c.alone(ctx, fmt.Errorf("the shared copy is not followed: it has revision %d, what is served has %d", found.Revision.Number, c.applied.Revision.Number))
 	case c.copied.After(c.confirmed):
 		c.confirmed = c.copied
 	}
@@ -208,7 +211,7 @@ func (c *Cycle) start(ctx context.Context) error {
 		if err := c.jitter(ctx); err != nil {
 			return err
 		}
-		found, err := c.definitions(ctx, Revision{})
+		found, err := c.definitions(ctx)
 		switch {
 		case err != nil && !errors.Is(err, ErrUnusable):
 			return c.alone(ctx, err)

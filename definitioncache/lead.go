@@ -8,10 +8,10 @@ import (
 )
 
 // A server that answers with an older revision than the shared copy's is believed
-// when it has said so disbelief times in a row, for as long as distrust: a replica
-// that lags behind the others does for seconds.
+// when it has said nothing else for as long as distrust, and as disbelief polls take:
+// a replica that lags behind the others does for seconds.
 const (
-	disbelief = 5
+	disbelief = 3
 	distrust  = 10 * time.Second
 )
 
@@ -26,17 +26,15 @@ type doubt struct {
 // served first, and the server asked what is newer. No error of the reading keeps it
 // from fetching.
 func (c *Cycle) takeOver(ctx context.Context) error {
-	found, err := c.definitions(ctx, Revision{})
+	found, err := c.definitions(ctx)
 	switch {
 	case err != nil:
 		err = fmt.Errorf("read what was shared: %w", err)
 	case found != nil:
-		if err = c.options.Apply(ctx, *found); err != nil {
-			err = fmt.Errorf("apply the shared copy: %w", err)
-			break
+		c.copied = time.Now().Add(-found.Age)
+		if err = c.applyCopy(ctx, found); err == nil {
+			c.published = found.Header
 		}
-		c.applied, c.published, c.copied = &found.Header, found.Header, time.Now().Add(-found.Age)
-		c.confirmed = c.copied
 	}
 	if err != nil {
 		c.counts.CacheErrors++
@@ -62,13 +60,15 @@ func (c *Cycle) fetchAndPublish(ctx context.Context, known Header) error {
 		}
 		return c.publishing(ctx, err)
 	}
-	if received.Overrules, err = c.apply(ctx, received); err != nil {
+	if err := c.apply(ctx, received); err != nil {
 		return err
 	}
+	received.Overrules = c.overruled
 	if err := c.publishing(ctx, c.options.Cache.DefinitionsReceived(ctx, received)); err != nil {
 		return err
 	}
 	c.published = received.Header // not before: or what others never saw would be "unchanged" for ever
+	c.overruled = Revision{}
 	c.counts.Published++
 	return nil
 }
@@ -103,11 +103,14 @@ func (c *Cycle) fetch(ctx context.Context, known Revision) (Received, error) {
 	if err == nil && received.Unchanged && known == (Revision{}) {
 		err = errors.New("the server says that nothing changed, and was asked for everything")
 	}
-	if err == nil {
-		c.failures = 0
-		return received, nil
+	if err != nil {
+		return Received{}, c.failed(fmt.Errorf("fetch definitions: %w", err))
 	}
-	err = fmt.Errorf("fetch definitions: %w", err)
+	return received, nil
+}
+
+// failed counts a server that is of no use, and lets somebody else lead.
+func (c *Cycle) failed(err error) error {
 	c.failures++
 	denied := errors.Is(err, ErrDenied)
 	if denied || c.failures >= failuresToYield {
@@ -118,49 +121,68 @@ func (c *Cycle) fetch(ctx context.Context, known Revision) (Received, error) {
 	if denied {
 		c.denial = err
 	}
-	return Received{}, err
+	return err
 }
 
 // apply takes over what the server said. What is older than what is served is not
 // taken, but for what the server has said again and again against a revision that
 // only the shared copy knows: that is overruled.
-func (c *Cycle) apply(ctx context.Context, received Received) (overrules Revision, err error) {
+func (c *Cycle) apply(ctx context.Context, received Received) error {
 	if c.applied != nil && c.applied.Revision.Store == received.Revision.Store {
 		switch {
 		case received.Revision == c.applied.Revision:
 			c.confirm()
-			return Revision{}, nil
+			return nil
 		case received.Revision.Number < c.applied.Revision.Number:
-			if !c.disbelieved() {
-				c.counts.RefusedAsOlder++
-				return Revision{}, fmt.Errorf("the server's answer is not taken: what is served is newer: it has revision %d, the answer %d", c.applied.Revision.Number, received.Revision.Number)
+			if err := c.disbelieve(received.Revision); err != nil {
+				return err
 			}
-			overrules = c.applied.Revision
+			c.overruled, c.published = c.applied.Revision, Header{} // nor is it "unchanged"
 		}
 	}
 	if err := c.options.Apply(ctx, Copy{Header: received.Header, Body: received.Body}); err != nil {
-		return Revision{}, fmt.Errorf("apply the server's definitions: %w", err)
+		return fmt.Errorf("apply the server's definitions: %w", err)
+	}
+	if received.Replaces(Header{Revision: c.overruled}) {
+		c.overruled = Revision{} // the server has got there
 	}
 	c.applied = &received.Header
 	c.confirm()
-	return overrules, nil
+	return nil
+}
+
+// applyCopy takes over the shared copy. One that can not be read is overruled.
+func (c *Cycle) applyCopy(ctx context.Context, found *Copy) error {
+	if err := c.options.Apply(ctx, *found); err != nil {
+		if errors.Is(err, ErrUnusable) {
+			c.overruled = found.Revision
+		}
+		return fmt.Errorf("apply the shared copy: %w", err)
+	}
+	c.applied, c.proven, c.confirmed = &found.Header, false, c.copied
+	return nil
 }
 
 // confirm keeps that the server itself has just told us what is served.
 func (c *Cycle) confirm() {
-	c.proven, c.confirmed, c.doubt = true, time.Now(), doubt{}
+	c.proven, c.confirmed, c.doubt, c.failures = true, time.Now(), doubt{}, 0
 }
 
-// disbelieved counts an older answer of the server, and tells whether what is served
-// is not to be believed any more. What the server itself told us always is: its
-// revisions do not go backwards, so who says otherwise is behind.
-func (c *Cycle) disbelieved() bool {
-	if c.proven {
-		return false
-	}
+// disbelieve hears an older answer of the server. Nil means that what is served is not
+// to be believed any more. What the server itself told us always is: its revisions do
+// not go backwards, so who says otherwise is behind, and not the one to lead by.
+func (c *Cycle) disbelieve(answer Revision) error {
 	if c.doubt.times == 0 {
 		c.doubt.since = time.Now()
 	}
 	c.doubt.times++
-	return c.doubt.times >= disbelief && time.Since(c.doubt.since) >= distrust
+	if long := max(distrust, disbelief*c.options.Timing.Poll); !c.proven && c.doubt.times > 1 && time.Since(c.doubt.since) >= long {
+		return nil
+	}
+	c.counts.RefusedAsOlder++
+	err := fmt.Errorf("the server's answer is not taken: what is served is newer: it has revision %d, the answer %d", c.applied.Revision.Number, answer.Number)
+	if c.proven {
+		return c.failed(err)
+	}
+	return err
 }

@@ -29,9 +29,12 @@ type Options struct {
 	// store's it is the judge; the shared copy is followed to one that says that it
 	// supersedes. Older ones of the same store it gets in one case: what is served is
 	// known from the shared copy alone, and the server, asked directly, has said
-	// something older 5 times in a row and for 10 s. (A replica that lags behind does for
+	// nothing but something older for 10 s, and three polls. (A replica that lags behind does for
 	// seconds; a revision that somebody put into the shared place does not stay.)
-	// After an error nothing of it is published.
+	// After an error nothing of it is published. An error that wraps [ErrUnusable] says that
+	// the bytes can not be read: a shared copy of just that revision is not handed in again,
+	// and the next publication takes its place, though it be older. One that refuses
+	// definitions which it could read must not wrap it.
 	Apply func(ctx context.Context, definitions Copy) error
 
 	// MaxAge is how long ago the server may have confirmed the copy. Before an older
