@@ -14,6 +14,10 @@ import (
 // else try.
 const failuresToYield = 3
 
+// restAfter is how many times as long as a step that was woken took it rests before
+// the next.
+const restAfter = 10
+
 // Cycle is a process's part in sharing definitions.
 type Cycle struct {
 	options Options
@@ -25,6 +29,7 @@ type Cycle struct {
 	copied    time.Time  // when the shared copy was last confirmed, as far as it was read
 	published Header     // what conditional fetches go by: it is in the shared copy for certain
 	doubt     doubt
+	tooLarge  error     // what is served is, to be shared; nil: it is not
 	overruled Revision  // a copy of just this one is not taken, and replaced: the server does not have it, or it can not be read
 	patience  time.Time // until when this step waits for the cache
 	failures  int       // of fetches, in a row
@@ -55,18 +60,29 @@ func New(options Options) (*Cycle, error) {
 	return &Cycle{options: options, budget: newBudget(options)}, nil
 }
 
-// Run takes a step each poll until the context ends, and shuts the cache down.
-// The error is of that.
+// Run takes a step each poll until the context ends, and one at once when it is woken,
+// but for a rest after a step that was: many changes in a row cost their share of the
+// time, and wait for a poll at most. It shuts the cache down; the error is of that.
 func (c *Cycle) Run(ctx context.Context) error {
-	wake := c.options.Wake
+	wake, woken := c.options.Wake, false
 	for ctx.Err() == nil {
+		began := time.Now()
 		_ = c.Step(ctx) // it was told
-		timer := time.NewTimer(c.pause())
+		pause := c.pause()
+		if woken {
+			rest := min(restAfter*time.Since(began), pause)
+			_ = wait(ctx, rest) // the loop sees to the context
+			if pause -= rest; pause == 0 {
+				continue
+			}
+		}
+		timer := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
 		case <-timer.C:
-		case _, more := <-wake:
-			if !more {
+			woken = false
+		case _, woken = <-wake:
+			if !woken {
 				wake = nil
 			}
 		}

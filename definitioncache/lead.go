@@ -45,11 +45,18 @@ func (c *Cycle) takeOver(ctx context.Context) error {
 // fetchAndPublish is the leader's part. What was published last is known; the
 // zero Header: fetch everything.
 func (c *Cycle) fetchAndPublish(ctx context.Context, known Header) error {
-	received, err := c.fetch(ctx, known.Revision)
-	if err != nil {
-		return err
+	asked := known.Revision
+	if c.tooLarge != nil {
+		asked = c.known()
 	}
-	if received.Unchanged {
+	received, err := c.fetch(ctx, asked)
+	switch {
+	case err != nil:
+		return err
+	case received.Unchanged && c.tooLarge != nil:
+		c.confirm()
+		return c.tooLarge
+	case received.Unchanged:
 		if received.Header = known; c.known() == known.Revision {
 			c.confirm()
 		}
@@ -85,7 +92,11 @@ func (c *Cycle) publishing(ctx context.Context, err error) error {
 		return errors.Join(fmt.Errorf("share the definitions: %w", err), c.follow(ctx))
 	default:
 		c.counts.CacheErrors++
-		return fmt.Errorf("share the definitions: %w", err)
+		err = fmt.Errorf("share the definitions: %w", err)
+		if errors.Is(err, ErrTooLarge) {
+			c.tooLarge = err
+		}
+		return err
 	}
 }
 
@@ -146,7 +157,7 @@ func (c *Cycle) apply(ctx context.Context, received Received) error {
 	if received.Replaces(Header{Revision: c.overruled}) {
 		c.overruled = Revision{} // the server has got there
 	}
-	c.applied = &received.Header
+	c.applied, c.tooLarge = &received.Header, nil
 	c.confirm()
 	return nil
 }
@@ -159,7 +170,7 @@ func (c *Cycle) applyCopy(ctx context.Context, found *Copy) error {
 		}
 		return fmt.Errorf("apply the shared copy: %w", err)
 	}
-	c.applied, c.proven, c.confirmed = &found.Header, false, c.copied
+	c.applied, c.tooLarge, c.proven, c.confirmed = &found.Header, nil, false, c.copied
 	return nil
 }
 

@@ -48,7 +48,8 @@ type Options struct {
 	// cache begins to hang. 0: four polls, or MaxAge when that is less.
 	Alone time.Duration
 
-	// Wake makes Run take a step at once; nil: never.
+	// Wake makes Run take a step at once, but after one that it caused not before ten
+	// times as long as that took, or a poll; nil: never.
 	Wake <-chan struct{}
 
 	// Observe gets the counts after each step; nil: nobody.
