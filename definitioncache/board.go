@@ -45,15 +45,19 @@ func (b *board) turn(owner string, need Need, timing Timing, now time.Time) Turn
 
 // header gives the copy's; false where there is none, or its life is over.
 func (b *board) header(timing Timing, now time.Time) (Header, bool) {
-	age := now.Sub(b.Confirmed)
-	if b.Confirmed.IsZero() || age >= timing.Copy || age < -timing.Poll { // or a clock was wrong
-		return Header{}, false
-	}
-	return b.Header, true
+	return b.Header, !b.Confirmed.IsZero() && b.age(timing, now) < timing.Copy
 }
 
-// age is how long ago the copy was confirmed.
-func (b *board) age(now time.Time) time.Duration { return max(0, now.Sub(b.Confirmed)) }
+// age is how long ago the copy was confirmed. What was confirmed in the future, by a
+// clock that was ahead, is as old as a copy can be: it would stay fresh for ever; but
+// what is older does not take its place.
+func (b *board) age(timing Timing, now time.Time) time.Duration {
+	age := now.Sub(b.Confirmed)
+	if age < -time.Second {
+		return timing.Copy - time.Millisecond
+	}
+	return max(0, age)
+}
 
 // receive is DefinitionsReceived, but for the bytes. A copy that is known to be
 // unusable hinders no other.
@@ -90,7 +94,7 @@ func (b *board) receive(owner string, received Received, unusable bool, timing T
 // deserted tells whether the copy is of another store, and nobody whose server is
 // that store has renewed it for so long that somebody else's may take its place.
 func (b *board) deserted(received Received, present Header, timing Timing, now time.Time) bool {
-	return received.Revision.Store != present.Revision.Store && b.age(now) >= 2*timing.Lock
+	return received.Revision.Store != present.Revision.Store && b.age(timing, now) >= 2*timing.Lock
 }
 
 // release gives back what is the owner's.

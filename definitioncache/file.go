@@ -29,8 +29,10 @@ const (
 	maxBoard = 2 * maxHeader
 )
 
-// File is the [Cache] of processes that share a disk. Time is that of the disk, so
-// that machines with clocks of their own agree.
+// File is the [Cache] of processes that share a disk: one machine's. Where it is a
+// network's that hangs, so do the calls, for as long as it does and whatever their
+// context says. Time is that of the disk, so that containers and machines with clocks of
+// their own agree.
 type File struct {
 	key    Key
 	timing Timing
@@ -77,14 +79,14 @@ func ownFolder(path string) error {
 	return os.Chmod(path, 0o700) //nolint:gosec // A folder. Fails where it belongs to somebody else.
 }
 
-// diskNow asks the disk for the time, by a file that it just made.
+// diskNow asks the disk for the time, by a file that it just wrote: one that stays, so
+// that who is ended in the midst of it leaves nothing behind.
 func (f *File) diskNow() (time.Time, error) {
-	probe, err := os.CreateTemp(filepath.Dir(f.path), "clock-")
-	if err != nil {
+	path := f.path + ".clock"
+	if err := os.WriteFile(path, []byte{'.'}, 0o600); err != nil {
 		return time.Time{}, err
 	}
-	info, err := probe.Stat()
-	err = errors.Join(err, probe.Close(), os.Remove(probe.Name()))
+	info, err := os.Stat(path)
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -178,7 +180,7 @@ func (f *File) read(known Revision) (*Copy, error) {
 		return nil, nil //nolint:nilnil // That there is none is an answer.
 	}
 	if header.Revision == known {
-		return &Copy{Header: header, Known: true, Age: b.age(now)}, nil
+		return &Copy{Header: header, Known: true, Age: b.age(f.timing, now)}, nil
 	}
 	value, err := readBounded(f.copyPath(), MaxStored+1)
 	switch {
@@ -195,7 +197,7 @@ func (f *File) read(known Revision) (*Copy, error) {
 	if found.Revision != header.Revision {
 		return nil, fmt.Errorf("%w: it has revision %d, where %d was written: somebody ended while writing", ErrUnusable, found.Revision.Number, header.Revision.Number)
 	}
-	f.damage, found.Age = nil, b.age(now)
+	f.damage, found.Age = nil, b.age(f.timing, now)
 	return found, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -155,7 +156,31 @@ func TestTheDiskHasTheClock(t *testing.T) {
 	if err != nil || found == nil || found.Age < 0 || found.Age > timing.Copy/2 {
 		t.Errorf("the copy is %+v, %v", found, err)
 	}
-	if left, err := filepath.Glob(filepath.Join(folder, "clock-*")); len(left) > 0 || err != nil {
-		t.Errorf("asking the disk for the time left %v, %v", left, err)
+	// Whenever a process ends, what it asked the disk with is not one file more.
+	files := func() []string {
+		t.Helper()
+		left, err := filepath.Glob(filepath.Join(folder, "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return left
+	}
+	before := files()
+	for range 10 {
+		if _, err := newFile(t, folder).Definitions(t.Context(), definitioncache.Revision{}); err != nil {
+			t.Error(err)
+		}
+	}
+	if after := files(); len(after) != len(before) || len(after) != 4 {
+		t.Errorf("the folder has %v, and then %v; want the copy, the board, the lock and the clock", before, after)
+	}
+	_, board := file.Paths()
+	clock := strings.TrimSuffix(board, ".json") + ".clock"
+	past := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(clock, past, past); err != nil {
+		t.Fatal(err)
+	}
+	if found, err := file.Definitions(t.Context(), definitioncache.Revision{}); err != nil || found == nil || found.Age > timing.Copy/2 {
+		t.Errorf("the copy is %+v, %v; want it to go by the disk's time", found, err)
 	}
 }

@@ -63,7 +63,7 @@ func (m *memoryMember) Definitions(ctx context.Context, known Revision) (*Copy, 
 	if !there {
 		return nil, nil //nolint:nilnil // That there is none is an answer.
 	}
-	found := &Copy{Header: header, Age: m.memory.board.age(now), Known: header.Revision == known}
+	found := &Copy{Header: header, Age: m.memory.board.age(m.memory.timing, now), Known: header.Revision == known}
 	if !found.Known {
 		found.Body = slices.Clone(m.memory.body)
 	}

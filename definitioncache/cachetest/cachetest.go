@@ -17,7 +17,7 @@ import (
 type Shared struct {
 	// Join gives another process's part under a key. It is shut down after the test.
 	Join func(tb testing.TB, key definitioncache.Key) definitioncache.Cache
-	// Advance lets time go by at the shared place.
+	// Advance lets time go by at the shared place. A negative time sets its clock back.
 	Advance func(tb testing.TB, by time.Duration)
 }
 
@@ -47,6 +47,7 @@ func Run(t *testing.T, start func(tb testing.TB) Shared) {
 		"unchanged of what is not there":         unchangedOfNothing,
 		"the copy's life ends":                   theCopysLifeEnds,
 		"age":                                    age,
+		"a clock that went back":                 aClockThatWentBack,
 		"another store":                          anotherStore,
 		"keys are kept apart":                    keysAreKeptApart,
 		"what does not belong is refused":        whatDoesNotBelong,

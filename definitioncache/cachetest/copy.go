@@ -175,6 +175,30 @@ func (p *place) hasAge(cache definitioncache.Cache, want time.Duration) {
 	}
 }
 
+// aClockThatWentBack, as after a failover: the copy is there, as old as can be, and
+// nothing older takes its place.
+func aClockThatWentBack(p *place) {
+	leader, follower := p.leader(), p.member()
+	want := Definitions(10)
+	p.received(leader, want, nil)
+	p.advance(-time.Hour)
+	if found := p.has(follower, &want); found.Age < Timing.Copy-time.Second || found.Age >= Timing.Copy {
+		p.Errorf("the copy is %s old; want almost %s", found.Age, Timing.Copy)
+	}
+	p.turn(follower, definitioncache.Refresh, definitioncache.Lead)
+	p.received(follower, Definitions(9), definitioncache.ErrOlder)
+	p.has(leader, &want)
+	p.received(follower, unchanged(10), nil)
+	if found := p.has(leader, &want); found.Age > 10*time.Second {
+		p.Errorf("the copy that was renewed is %s old", found.Age)
+	}
+	p.advance(-time.Hour)
+	p.turn(follower, definitioncache.Refresh, definitioncache.Lead)
+	want = Definitions(11)
+	p.received(follower, want, nil)
+	p.has(leader, &want)
+}
+
 func anotherStore(p *place) {
 	leader, follower := p.leader(), p.member()
 	a := Definitions(100)

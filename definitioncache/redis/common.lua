@@ -9,13 +9,14 @@ local function held(key, life)
   local left = redis.call('PTTL', key)
   if type(owner) == 'string' and left >= 0 and left <= 2 * life + 1000 then return owner end
 end
--- copy gives fence, at and mark; nothing where the key has no hash, or not ours. What was confirmed in the future is
--- as old as can be: it would stay fresh for ever
-local function copy()
+-- copy gives fence, at and mark; nothing where the key has no hash, or not ours. What was confirmed in the future, by
+-- a clock that was ahead, is as old as a copy with that life can be: it would stay fresh for ever; but what is older
+-- does not take its place
+local function copy(life)
   local found = redis.pcall('HMGET', KEYS[3], 'fence', 'at', 'mark')
   if found.err or not (found[1] and tonumber(found[2]) and found[3]) then return end
   if #found[1] > 2000 or #found[3] > 100 then return end
   local at = tonumber(found[2])
-  if not (at <= now() + 1000) then at = 0 end
+  if not (at <= now() + 1000) then at = now() - life + 1 end
   return found[1], at, found[3]
 end

@@ -1,6 +1,6 @@
 -- Arguments: fence that is known, lifetime of the copy, most bytes.
 if redis.call('EXISTS', KEYS[3]) == 0 then return {'NONE'} end
-local fence, at, mark = copy()
+local fence, at, mark = copy(tonumber(ARGV[2]))
 if not fence then return {'FOREIGN'} end
 local age = math.max(0, now() - at)
 if age >= tonumber(ARGV[2]) then return {'NONE'} end

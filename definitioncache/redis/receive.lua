@@ -3,7 +3,7 @@
 local owner = held(KEYS[1], tonumber(ARGV[2]))
 local claims = redis.pcall('GET', KEYS[2]) == ARGV[1]
 if owner and owner ~= ARGV[1] and not claims then return {'NOTLEADER'} end
-local fence, at, mark = copy()
+local fence, at, mark = copy(tonumber(ARGV[3]))
 local foreign = not fence
 if fence and (fence .. mark == ARGV[6] or now() - at >= tonumber(ARGV[3])) then fence = nil end
 if ARGV[5] == '1' then
