@@ -157,7 +157,7 @@ func (e *Evaluator) trade(next *version, heard bool) (former string, err error) 
 			return former, refusal
 		}
 	}
-	if heard { // before it is served: nobody sees what is fresh marked stale
+	if heard && (former != "" || snapshot.Revision.Number >= known.Revision.Number) { // before it is served: nobody sees what is fresh marked stale
 		e.heard()
 	}
 	if former == "" && snapshot.Revision.StoreID == known.Revision.StoreID && snapshot.Revision.Number <= known.Revision.Number {

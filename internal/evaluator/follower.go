@@ -60,6 +60,7 @@ type Follower struct {
 	shared   *shared        // nil: it follows the upstream by itself
 
 	chain atomic.Pointer[[]string]
+	doubt atomic.Pointer[doubt] // nil: the upstream has what is served
 }
 
 // NewFollower reads the upstream's definitions. Where the upstream cannot be
@@ -191,6 +192,7 @@ func (f *Follower) watch(ctx context.Context) (events int, err error) {
 		if e.Revision.Number > e.Previous && !f.advance([]Commit{commitOf(e)}) || e.Revision.StoreID != f.View().Revision.StoreID {
 			return errGap
 		}
+		f.tells(e.Revision)
 		if e.Revision.Number == e.Previous && !e.Silent { // a heartbeat; what is caught up with may be old
 			f.heard()
 			f.outcome(nil)
@@ -226,8 +228,8 @@ func (f *Follower) catchUp(ctx context.Context) error {
 	}
 	known := f.present.Load().snapshot
 	d, err := f.upstream.Since(ctx, known.Revision)
-	if e, ahead := errors.AsType[*client.Error](err); f.shared != nil && ahead && e.Kind == client.RevisionNotReached {
-		d, err = f.upstream.Since(ctx, flag.Revision{}) // it does not have what was shared
+	if e, failed := errors.AsType[*client.Error](err); failed && e.Kind == client.RevisionNotReached && (f.doubts() || f.shared != nil) {
+		d, err = f.upstream.Since(ctx, flag.Revision{})
 	}
 	if err != nil {
 		return err
@@ -235,11 +237,12 @@ func (f *Follower) catchUp(ctx context.Context) error {
 	if d.Environment != f.want {
 		return f.stranger(d.Environment)
 	}
+	f.tells(d.Revision)
 	if d.Whole {
 		snapshot := flag.NewSnapshot(d.Environment, d.Revision).With(d.Revision, slices.Values(d.Edits))
 		snapshot.Supersedes = d.Supersedes
-		if f.shared != nil && d.Revision.StoreID == known.Revision.StoreID && d.Revision.Number < known.Revision.Number {
-			f.shared.older = snapshot
+		if d.Revision.StoreID == known.Revision.StoreID && d.Revision.Number < known.Revision.Number {
+			return f.behind(snapshot, d.Stale)
 		}
 		return f.replace(snapshot, !d.Stale)
 	}
@@ -280,7 +283,9 @@ func (f *Follower) greet(ctx context.Context) error {
 	if refusal := f.Refused(); refusal != nil && refusal.Found == server.Revision {
 		return refusal // it holds what it held when it was refused
 	}
-	f.want = server.Environment
+	if f.want == "" {
+		f.want = server.Environment
+	}
 	f.chain.Store(&server.Chain)
 	return nil
 }

@@ -56,7 +56,8 @@ type shared struct {
 
 	// Of the cycle's steps, which follow each other.
 	applied   flag.Revision   // taken over last; zero: nothing yet
-	older     *flag.Snapshot  // what the upstream says, where that is older than what is served; nil: it is not
+	fetched   flag.Revision   // what the upstream was last found to have
+	older     *flag.Snapshot  // the same, where that is older than what was taken over and served; nil: it is not
 	failed    time.Time       // when the upstream last failed to answer
 	leader    bool            // the last step's
 	life      context.Context //nolint:containedctx // Run's, which ends the stream.
@@ -169,7 +170,7 @@ func (f *Follower) observe(counts definitioncache.Counts) {
 		s.end()
 		s.end = nil
 	}
-	if !s.leader && s.applied != (flag.Revision{}) {
+	if !s.leader && s.applied != (flag.Revision{}) && s.applied == f.View().Revision { // what is ahead of it nobody else confirms
 		f.heardBefore(counts.Age)
 		if time.Now().Add(-counts.Age).After(s.failed) { // somebody else hears the upstream
 			f.agreed(false)
@@ -244,6 +245,8 @@ func (f *Follower) fetch(ctx context.Context, known definitioncache.Revision) (d
 		}
 		if err != nil {
 			f.shared.failed = time.Now()
+		}
+		if err != nil && f.shared.older == nil {
 			return definitioncache.Received{}, denied(err)
 		}
 	}
@@ -255,6 +258,7 @@ func (f *Follower) fetch(ctx context.Context, known definitioncache.Revision) (d
 		v = newVersion(older)
 	}
 	at := v.snapshot.Revision
+	f.shared.fetched = at
 	received := definitioncache.Received{Header: definitioncache.Header{
 		Key: f.shared.key, Revision: definitioncache.Revision{Store: at.StoreID, Number: at.Number}, FetchedAt: f.now().UTC(),
 	}}
@@ -291,16 +295,19 @@ func (f *Follower) apply(_ context.Context, found definitioncache.Copy) error {
 		known := f.present.Load().snapshot
 		if known.Revision == f.shared.applied && f.shared.older != nil && f.shared.older.Revision == at {
 			// Only the shared copy told of what is served, and the upstream does not have it.
-			f.goBack(f.shared.older)
+			f.backTo(f.shared.older)
 			break
 		}
-		if known.Revision.StoreID == at.StoreID && known.Revision.Number >= at.Number { // it is what was fetched here, or the stream was faster
+		if known.Revision == at || known.Revision.StoreID == at.StoreID && known.Revision.Number > at.Number && at == f.shared.fetched { // then the stream was faster
 			break
+		}
+		if known.Revision.StoreID == at.StoreID && known.Revision.Number > at.Number { // the upstream itself is to be asked
+			return fmt.Errorf("the shared copy has revision %d, and what was known here before is newer: %d", at.Number, known.Revision.Number)
 		}
 		if d.Snapshot == nil {
 			var err error
 			if d, err = wire.DecodeDefinitions(found.Body, f.want, at); err != nil {
-				return err
+				return fmt.Errorf("%w: %w", definitioncache.ErrUnusable, err)
 			}
 		}
 		if known.Revision.StoreID != at.StoreID {

@@ -19,6 +19,12 @@ type RefusalError struct {
 
 // Error says what was found and what to do.
 func (r *RefusalError) Error() string {
+	return fmt.Sprintf("the store became another one (%s) that %s: it is refused, and what was last known is served. "+
+		"Bring the right store back, or, to serve this one all the same, run \"bunting resync --accept\"", r.Found.StoreID, r.lacks())
+}
+
+// lacks says what the store does not have, to go on from "it".
+func (r *RefusalError) lacks() string {
 	lacks := fmt.Sprintf("is empty, while %d flags are known", r.KnownFlags)
 	if len(r.LostHolds) > 0 && r.FoundFlags > 0 {
 		lost := r.LostHolds[0]
@@ -27,8 +33,7 @@ func (r *RefusalError) Error() string {
 			lacks += fmt.Sprintf(" and %d more", more)
 		}
 	}
-	return fmt.Sprintf("the store became another one (%s) that %s: it is refused, and what was last known is served. "+
-		"Bring the right store back, or, to serve this one all the same, run \"bunting resync --accept\"", r.Found.StoreID, lacks)
+	return lacks
 }
 
 // distrust gives the reason to refuse another store's snapshot; nil: there is none.
