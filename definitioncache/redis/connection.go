@@ -6,9 +6,13 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
@@ -24,6 +28,9 @@ const (
 	// valueTimeouts is how many times as long a call may take that carries the
 	// definitions' bytes.
 	valueTimeouts = 10
+
+	// maxPrefix is the most bytes of a prefix.
+	maxPrefix = 100
 
 	// connections is how many one process needs: its cycle has one call under way.
 	connections = 4
@@ -46,7 +53,8 @@ type Options struct {
 	Username, Password string
 	// TLS goes before what rediss:// means by itself; with redis:// it is refused.
 	TLS *tls.Config
-	// Prefix begins all keys, without braces; "bunting" when empty.
+	// Prefix begins all keys, without braces and at most 100 bytes long; "bunting" when
+	// empty.
 	Prefix string
 	// Timeout is the deadline of a call, ten times that of one that carries the
 	// definitions; 1 s when 0.
@@ -74,23 +82,63 @@ func connect(options Options, what string) (*connection, error) {
 		return nil, err
 	}
 	quiet()
-	prefix := cmp.Or(options.Prefix, defaultPrefix)
-	if strings.ContainsAny(prefix, "{}") {
-		return nil, fmt.Errorf("the prefix of Redis' keys can not have braces, which choose a cluster's slot; found %q", prefix)
-	}
 	return &connection{
-		what: what, where: settings.Addr, prefix: prefix, timeout: cmp.Or(options.Timeout, defaultTimeout), client: goredis.NewClient(settings),
+		what: what, where: settings.Addr, prefix: cmp.Or(options.Prefix, defaultPrefix), timeout: cmp.Or(options.Timeout, defaultTimeout), client: goredis.NewClient(settings),
 	}, nil
+}
+
+// Validate says what is wrong with the options, and connects nowhere. The error shows
+// nothing of the URL, of which any part may be one of a password.
+func (o Options) Validate() error {
+	_, err := settingsOf(o)
+	return err
+}
+
+// validatePrefix says what keeps a prefix from beginning keys.
+func validatePrefix(prefix string) error {
+	switch {
+	case strings.ContainsAny(prefix, "{}"):
+		return fmt.Errorf("the prefix of Redis' keys cannot have braces, which choose a cluster's slot; found %q", prefix)
+	case len(prefix) > maxPrefix:
+		return fmt.Errorf("the prefix of Redis' keys has at most %d bytes; found %d", maxPrefix, len(prefix))
+	case strings.TrimSpace(prefix) != prefix || !utf8.ValidString(prefix) || strings.ContainsFunc(prefix, unicode.IsControl):
+		return fmt.Errorf("the prefix of Redis' keys cannot begin or end with a space, nor have control characters; found %q", prefix)
+	}
+	return nil
+}
+
+// validateURL says what is wrong with a URL that goredis would not mind, or would tell
+// with the URL. What is not escaped in a password ends it: an "@" behind the host is
+// that of a password, the start of which stands where the host should.
+func validateURL(text string) error {
+	u, err := url.Parse(text)
+	if err != nil || strings.Contains(text, "#") || u.User == nil && strings.Contains(text, "@") || strings.Contains(u.EscapedPath()+u.RawQuery, "@") {
+		return errors.New("the URL of the Redis cannot be read. Write rediss://USER:PASSWORD@HOST:6379/0, and characters of the password that are not letters or digits as %XX")
+	}
+	overTCP := u.Scheme == "redis" || u.Scheme == "rediss"
+	if (!overTCP || u.Hostname() == "") && (u.Scheme != "unix" || u.Host != "" || u.Path == "") {
+		return errors.New("the URL is of no Redis. Write redis://HOST:6379, with TLS rediss://HOST:6379, or unix:///PATH")
+	}
+	if port, err := strconv.Atoi(u.Port()); u.Port() != "" && (err != nil || port < 1 || port > 65535) {
+		return errors.New("the port of the Redis is a number from 1 to 65535, and its URL has another. Write redis://HOST:6379")
+	}
+	return nil
 }
 
 // settingsOf never shows the URL, which may hold a password.
 func settingsOf(options Options) (*goredis.Options, error) {
 	if options.Timeout < 0 {
-		return nil, fmt.Errorf("the deadline of a call to Redis can not be negative; found %s", options.Timeout)
+		return nil, fmt.Errorf("the deadline of a call to Redis cannot be negative; found %s", options.Timeout)
+	}
+	if err := validateURL(options.URL); err != nil {
+		return nil, err
 	}
 	settings, err := goredis.ParseURL(options.URL)
-	if err != nil {
-		return nil, errors.New("the URL of the Redis can not be read. It is redis://, rediss:// or unix://, with characters of the password that mean something in a URL escaped: rediss://user:password@host:6379/0")
+	if err != nil || settings.DB < 0 {
+		return nil, errors.New("the URL of the Redis has a database or a parameter that is not known. The database is a number: redis://HOST:6379/0, or unix:///PATH?db=0")
+	}
+	if err := validatePrefix(options.Prefix); err != nil {
+		return nil, err
 	}
 	if options.TLS != nil {
 		if settings.TLSConfig == nil {

@@ -2,7 +2,6 @@ package client
 
 import (
 	"cmp"
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -43,18 +42,15 @@ func (p SharedPlace) String() string {
 
 // Validate says what is wrong with the settings of a Redis, and asks it nothing. The
 // error has no secret.
-func (p SharedPlace) Validate(ctx context.Context) error {
+func (p SharedPlace) Validate() error {
 	if p.RedisURL == "" {
 		return nil
 	}
-	cache, err := p.Open(definitioncache.Key{Environment: "none", Scope: "none"}, sharedTiming)
+	options, err := p.redis()
 	if err != nil {
 		return err
 	}
-	ended, end := context.WithCancel(ctx)
-	end()
-	_ = cache.Shutdown(ended) // it was never asked, so there is no lock to release
-	return nil
+	return options.Validate()
 }
 
 // Open gives this process's part in what is shared there. It connects nowhere yet.

@@ -236,10 +236,14 @@ func TestContradictions(t *testing.T) {
 		"sharing a folder without one":     {map[string]string{"definition_cache.directory": "x"}, "--definition-cache-directory is set, but there is no upstream"},
 		"two places to share in":           {map[string]string{"upstream": "http://far:1", "definition_cache.redis": "redis://h", "definition_cache.directory": "x"}, "definitions are shared in one place"},
 		"a folder that is shared":          {map[string]string{"upstream": "http://far:1", "definition_cache.directory": "x", "definition_cache.kill_ttl": "1s"}, ""},
-		"no Redis":                         {map[string]string{"upstream": "http://far:1", "definition_cache.redis": "http://h"}, "which is no Redis"},
-		"a Redis of no host":               {map[string]string{"upstream": "http://far:1", "definition_cache.redis": "redis://"}, "which is no Redis"},
+		"no Redis":                         {map[string]string{"upstream": "http://far:1", "definition_cache.redis": "http://h"}, "the URL is of no Redis"},
+		"a Redis of no host":               {map[string]string{"upstream": "http://far:1", "definition_cache.redis": "redis://"}, "the URL is of no Redis"},
+		"a Redis of no port":               {map[string]string{"upstream": "http://far:1", "definition_cache.redis": "redis://h:99999"}, "--definition-cache-redis is \"redis://h:99999\", which cannot be used: the port"},
+		"a Redis of no database":           {map[string]string{"upstream": "http://far:1", "definition_cache.redis": "redis://h/notadb"}, "The database is a number"},
+		"a Redis of no parameter":          {map[string]string{"upstream": "http://far:1", "definition_cache.redis": "unix:///x?foo=bar"}, "The database is a number"},
+		"a prefix of spaces":               {map[string]string{"upstream": "http://far:1", "definition_cache.redis": "redis://h", "definition_cache.redis_prefix": "  "}, "cannot begin or end with a space"},
 		"a prefix without a Redis":         {map[string]string{"upstream": "http://far:1", "definition_cache.directory": "x", "definition_cache.redis_prefix": "y"}, "--definition-cache-redis-prefix is set, but there is no Redis"},
-		"a prefix with braces":             {map[string]string{"upstream": "http://far:1", "definition_cache.redis": "redis://h", "definition_cache.redis_prefix": "{y}"}, "which has a brace in it"},
+		"a prefix with braces":             {map[string]string{"upstream": "http://far:1", "definition_cache.redis": "redis://h", "definition_cache.redis_prefix": "{y}"}, "cannot have braces"},
 		"two passwords":                    {map[string]string{"upstream": "http://far:1", "definition_cache.redis": "redis://:x@h", "definition_cache.redis_password_file": "y"}, "there is a password in definition_cache.redis too"},
 		"a user whose password is a file":  {map[string]string{"upstream": "http://far:1", "definition_cache.redis": "redis://bunting@h", "definition_cache.redis_password_file": "y"}, ""},
 		"authorities without TLS":          {map[string]string{"upstream": "http://far:1", "definition_cache.redis": "redis://h", "definition_cache.redis_ca_file": "y"}, "asked without TLS"},
@@ -311,7 +315,7 @@ func TestNoSecretIsTold(t *testing.T) {
 			t.Errorf("%s is told: %s", text, said)
 		}
 	}
-	for _, text := range []string{"redis://:hunter2@h", "rediss://app:hunter2@h:1/2", "unix://app:hunter2@/run/redis", "redis://:hunter2@[h", "redis:hunter2@h", "redis://h/hunter2@x", "http://app:hunter2@h", "app:hunter2@h"} {
+	for _, text := range []string{"redis://:hunter2@h", "rediss://app:hunter2@h:1/2", "unix://app:hunter2@/run/redis", "redis://:hunter2@[h", "redis:hunter2@h", "redis://h/hunter2@x", "redis://ci:47#hunter2@x", "redis://ci:47@hunter2#11@x", "redis://ci:47@hunter2/11@x", "unix://ci:47@hunter2/11@/run/redis", "http://app:hunter2@h", "app:hunter2@h"} {
 		s, err := Read(Roads{Flags: map[string]string{"upstream": "http://far:1", "definition_cache.redis": text}})
 		said := fmt.Sprint(err)
 		if err == nil {

@@ -75,11 +75,17 @@ func parseDatabase(text string) (Database, error) {
 // mask stands where a secret is left out.
 const mask = "xxxxx"
 
+// hidesPassword tells of an "@" behind the host, which ends a password that is not
+// escaped.
+func hidesPassword(u *url.URL) bool {
+	return strings.Contains(u.EscapedPath()+u.RawQuery+u.EscapedFragment()+u.Opaque, "@")
+}
+
 // redacted gives a URL without its password, for messages. What is no URL, but
 // may hold a password all the same, is left out whole.
 func redacted(text string) string {
 	u, err := url.Parse(text)
-	if err != nil || u.User == nil && (strings.Contains(text, "@") || u.Host == "" && !strings.Contains(text, ":///")) {
+	if err != nil || u.User == nil && u.Host == "" && !strings.Contains(text, ":///") || hidesPassword(u) {
 		if strings.ContainsAny(text, "@=") {
 			return mask
 		}

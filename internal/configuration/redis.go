@@ -1,10 +1,10 @@
 package configuration
 
 import (
-	"errors"
-	"net/url"
+	"fmt"
 	"strings"
 
+	"github.com/bunting-flags/terraform-provider-bunting/internal/client"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/yamlfile"
 )
 
@@ -35,23 +35,21 @@ var redis = kind[Redis]{"redis", yamlfile.String, func(text string) (Redis, erro
 	if text == "" {
 		return Redis{}, nil
 	}
-	u, err := url.Parse(text) // whose error repeats the URL, with the password
-	switch {
-	case err != nil || u.User == nil && strings.Contains(text, "@"):
-		return Redis{}, errors.New("a URL that cannot be read. Write rediss://USER:PASSWORD@HOST:6379, and characters of the password that are not letters or digits as %XX")
-	case (u.Scheme == "redis" || u.Scheme == "rediss") && u.Host != "", u.Scheme == "unix" && u.Path != "":
-		return Redis{text}, nil
-	}
-	return Redis{}, errors.New("which is no Redis. Write redis://HOST:6379, with TLS rediss://HOST:6379, or unix:///PATH")
+	return Redis{text}, usable(client.SharedPlace{RedisURL: text})
 }, redacted}
+
+// usable asks those whose rules these are.
+func usable(place client.SharedPlace) error {
+	if err := place.Validate(); err != nil {
+		return fmt.Errorf("which cannot be used: %w", err)
+	}
+	return nil
+}
 
 // keyPrefix begins the keys in a Redis.
 var keyPrefix = text("name", func(text string) error {
-	if _, err := name.parse(text); err != nil {
-		return err
+	if text == "" {
+		return errEmpty
 	}
-	if strings.ContainsAny(text, "{}") {
-		return errors.New("which has a brace in it: those choose a cluster's slot. Remove it")
-	}
-	return nil
+	return usable(client.SharedPlace{RedisURL: "redis://localhost", RedisPrefix: text})
 })

@@ -166,7 +166,7 @@ func readRedisSetting(ctx context.Context, configured types.Object, lookup func(
 		{"prefix", func() { set.RedisPrefix = setting(m.Prefix, lookup(redisPrefixVariable)) }},
 	} {
 		part.add()
-		if err := set.Validate(ctx); err != nil {
+		if err := set.Validate(); err != nil {
 			diags.AddAttributeError(at.AtName(part.name), "Invalid cache.redis."+part.name, fmt.Sprintf("cache.redis.%s cannot be used. %s.", part.name, sentence(err.Error())))
 			return client.SharedPlace{}, false
 		}
