@@ -67,7 +67,7 @@ func (a *app) openProxy(ctx context.Context, settings *configuration.Settings, c
 		}
 		return o, errors.Join(err, o.closeUnless(err == nil))
 	}
-	sharing, err := shareDefinitions(settings.DefinitionCache, tells)
+	sharing, err := shareDefinitions(settings, tells)
 	if err != nil {
 		return o, errors.Join(err, o.close())
 	}

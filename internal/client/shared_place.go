@@ -77,7 +77,7 @@ func (p SharedPlace) redis() (redis.Options, error) {
 	if p.RedisCA != "" {
 		trusted := x509.NewCertPool()
 		if !trusted.AppendCertsFromPEM([]byte(p.RedisCA)) {
-			return redis.Options{}, errors.New("the certificates of whom to trust for the Redis cannot be read. Give them in PEM form, as file(\"ca.pem\") reads them")
+			return redis.Options{}, errors.New("the certificates of whom to trust for the Redis cannot be read. They are in PEM form, and begin with -----BEGIN CERTIFICATE-----")
 		}
 		options.TLS = &tls.Config{RootCAs: trusted, MinVersion: tls.VersionTLS12}
 	}

@@ -74,7 +74,7 @@ func Read(roads Roads) (*Settings, error) {
 		}
 		if err := setting.read(s, w.text); err != nil {
 			broken[setting.Key] = true
-			problems = append(problems, fmt.Sprintf("%s is %q, %s", s.subject(setting.Key), setting.show(w.text), err))
+			problems = append(problems, fmt.Sprintf("%s is %q, %s", s.Subject(setting.Key), setting.show(w.text), err))
 		}
 	}
 	problems = append(problems, s.contradictions(broken)...)

@@ -54,12 +54,12 @@ var rules = []rule{
 		if !overlap(s.Listen, s.AdminListen) {
 			return ""
 		}
-		return fmt.Sprintf("%s is %q, the same address as listen (%s). Choose another port, or remove it to have both at one address", s.subject("admin_listen"), s.AdminListen, s.Listen)
+		return fmt.Sprintf("%s is %q, the same address as listen (%s). Choose another port, or remove it to have both at one address", s.Subject("admin_listen"), s.AdminListen, s.Listen)
 	}},
 	{[]string{"upstream", "listen", "admin_listen"}, func(s *Settings) string {
 		for key, own := range map[string]Address{"listen": s.Listen, "admin_listen": s.AdminListen} {
 			if leadsTo(s.Upstream, own) {
-				return fmt.Sprintf("%s is %q, which is this server itself: it listens there (%s). Name the server that it is a proxy of", s.subject("upstream"), s.Upstream, key)
+				return fmt.Sprintf("%s is %q, which is this server itself: it listens there (%s). Name the server that it is a proxy of", s.Subject("upstream"), s.Upstream, key)
 			}
 		}
 		return ""
@@ -68,33 +68,33 @@ var rules = []rule{
 		if !s.DefinitionCache.Redis.IsSet() || s.DefinitionCache.Directory == "" {
 			return ""
 		}
-		return s.subject("definition_cache.directory") + " is set, but definitions are shared in one place, and definition_cache.redis is set too. Remove one of the two"
+		return s.Subject("definition_cache.directory") + " is set, but definitions are shared in one place, and definition_cache.redis is set too. Remove one of the two"
 	}},
 	{[]string{"definition_cache.redis"}, func(s *Settings) string {
 		if s.DefinitionCache.RedisPasswordFile == "" || !s.DefinitionCache.Redis.hasPassword() {
 			return ""
 		}
-		return s.subject("definition_cache.redis_password_file") + " is set, but there is a password in definition_cache.redis too. Remove one of the two"
+		return s.Subject("definition_cache.redis_password_file") + " is set, but there is a password in definition_cache.redis too. Remove one of the two"
 	}},
 	{[]string{"definition_cache.redis"}, func(s *Settings) string {
 		if s.DefinitionCache.RedisCAFile == "" || !s.DefinitionCache.Redis.IsSet() || s.DefinitionCache.Redis.hasTLS() {
 			return ""
 		}
-		return s.subject("definition_cache.redis_ca_file") + " is set, but the Redis is asked without TLS. Write rediss:// in definition_cache.redis, or remove it"
+		return s.Subject("definition_cache.redis_ca_file") + " is set, but the Redis is asked without TLS. Write rediss:// in definition_cache.redis, or remove it"
 	}},
 	{[]string{"definition_cache.redis", "definition_cache.kill_ttl", "stale_after"}, func(s *Settings) string {
 		if !s.DefinitionCache.IsSet() || s.DefinitionCache.KillTTL < s.StaleAfter {
 			return ""
 		}
 		return fmt.Sprintf("%s is %s, but it has to be less than stale_after, %s, or every answer would be marked stale while the Redis is away. Lower the one, or raise the other",
-			s.subject("definition_cache.kill_ttl"), s.DefinitionCache.KillTTL, s.StaleAfter)
+			s.Subject("definition_cache.kill_ttl"), s.DefinitionCache.KillTTL, s.StaleAfter)
 	}},
 	{[]string{"database_pool.max_connections", "database_pool.min_connections"}, func(s *Settings) string {
 		if s.DatabasePool.MinConnections <= s.DatabasePool.MaxConnections {
 			return ""
 		}
 		return fmt.Sprintf("%s is %d, more than database_pool.max_connections, %d. Lower the one, or raise the other",
-			s.subject("database_pool.min_connections"), s.DatabasePool.MinConnections, s.DatabasePool.MaxConnections)
+			s.Subject("database_pool.min_connections"), s.DatabasePool.MinConnections, s.DatabasePool.MaxConnections)
 	}},
 }
 
@@ -106,7 +106,7 @@ func (s *Settings) contradictions(broken map[string]bool) (problems []string) {
 			setting.only == nil || broken[setting.only.cause] || s.applies(setting) {
 			continue
 		}
-		problem := fmt.Sprintf("%s is set, but %s", s.subject(setting.Key), setting.only.words)
+		problem := fmt.Sprintf("%s is set, but %s", s.Subject(setting.Key), setting.only.words)
 		if o := s.Origin(setting.only.cause); !o.IsDefault() {
 			problem += fmt.Sprintf(" (%s comes from %s)", setting.only.cause, o)
 		}
@@ -129,7 +129,7 @@ func (s *Settings) exposed(key string, a Address) string {
 		return ""
 	}
 	return fmt.Sprintf("%s is %q, which other machines can reach, and without TLS tokens would cross the network in plain text. "+
-		"Listen on 127.0.0.1 and put a proxy with TLS before it, or, on a network that you trust, add --allow-plaintext (allow_plaintext: true)", s.subject(key), a)
+		"Listen on 127.0.0.1 and put a proxy with TLS before it, or, on a network that you trust, add --allow-plaintext (allow_plaintext: true)", s.Subject(key), a)
 }
 
 // overlap reports whether two addresses cannot both be listened on.

@@ -28,8 +28,8 @@ type written struct {
 	origin Origin
 }
 
-// subject names a setting as whoever wrote it knows it.
-func (s *Settings) subject(key string) string {
+// Subject names a setting as whoever wrote it knows it.
+func (s *Settings) Subject(key string) string {
 	switch o := s.Origin(key); {
 	case o.IsDefault():
 		return key
