@@ -60,7 +60,7 @@ func cacheSchema() schema.SingleNestedAttribute {
 				Optional:            true,
 			},
 			"redis": schema.SingleNestedAttribute{
-				MarkdownDescription: "A Redis, version 6 or newer, that keeps both for many machines, as the runners of a CI system. Not together with `directory`.",
+				MarkdownDescription: "A Redis, version 6 or newer, that keeps both for many machines, as the runners of a CI system. Not together with `directory`; where the environment sets both, the Redis is used.",
 				Optional:            true,
 				Attributes: map[string]schema.Attribute{
 					"url": schema.StringAttribute{
@@ -158,16 +158,21 @@ func readRedisSetting(ctx context.Context, configured types.Object, lookup func(
 		ca = string(text)
 	}
 	for _, part := range []struct {
-		name string
-		add  func()
+		name, variable string
+		configured     types.String
+		add            func()
 	}{
-		{"url", func() {}},
-		{"ca", func() { set.RedisCA = ca }},
-		{"prefix", func() { set.RedisPrefix = setting(m.Prefix, lookup(redisPrefixVariable)) }},
+		{"url", redisURLVariable, m.URL, func() {}},
+		{"ca", redisCAVariable, m.CA, func() { set.RedisCA = ca }},
+		{"prefix", redisPrefixVariable, m.Prefix, func() { set.RedisPrefix = setting(m.Prefix, lookup(redisPrefixVariable)) }},
 	} {
 		part.add()
 		if err := set.Validate(); err != nil {
-			diags.AddAttributeError(at.AtName(part.name), "Invalid cache.redis."+part.name, fmt.Sprintf("cache.redis.%s cannot be used. %s.", part.name, sentence(err.Error())))
+			from := ""
+			if part.configured.IsNull() {
+				from = " (from the environment variable " + part.variable + ")"
+			}
+			diags.AddAttributeError(at.AtName(part.name), "Invalid cache.redis."+part.name, fmt.Sprintf("cache.redis.%s%s cannot be used. %s.", part.name, from, sentence(err.Error())))
 			return client.SharedPlace{}, false
 		}
 	}

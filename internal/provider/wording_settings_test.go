@@ -6,6 +6,7 @@ import (
 	"math/big"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 
 	"github.com/hashicorp/terraform-plugin-framework/diag"
@@ -88,11 +89,20 @@ var settingsWording = []wordingCase{
 			_, end := s.core.walk(nil)
 			end()
 		}
-		var diags diag.Diagnostics
-		readSettings(s.Context(), providerModel{Endpoint: types.StringValue("https://flags.example.com")}, func(name string) string {
-			return map[string]string{redisURLVariable: "redis://redis.test", redisCAVariable: filepath.Join(s.TempDir(), "ca.pem")}[name]
-		}, &diags)
-		s.hearOf(diags)
+		noPEM := filepath.Join(s.TempDir(), "no.pem")
+		if err := os.WriteFile(noPEM, []byte("hello"), 0o600); err != nil {
+			s.Fatal(err)
+		}
+		for _, variables := range []map[string]string{
+			{redisURLVariable: "redis://redis.test", redisCAVariable: filepath.Join(s.TempDir(), "ca.pem")},
+			{redisURLVariable: "http://redis.test"},
+			{redisURLVariable: "rediss://redis.test", redisCAVariable: noPEM},
+			{redisURLVariable: "redis://redis.test", redisPrefixVariable: "{a}"},
+		} {
+			var diags diag.Diagnostics
+			readSettings(s.Context(), providerModel{Endpoint: types.StringValue("https://flags.example.com")}, func(name string) string { return variables[name] }, &diags)
+			s.hearOf(diags)
+		}
 	}},
 	{"a server of another environment", func(s *wordingScene) { s.provider("environment", "production") }},
 	{"an endpoint that is not known while planning", func(s *wordingScene) {
