@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 )
@@ -279,7 +280,7 @@ func (c *Cycle) tell(ctx context.Context, err error) {
 		c.options.Log.InfoContext(ctx, "shared definitions: all is well again")
 	case err != nil && (!c.trouble || time.Since(c.toldAt) >= time.Minute):
 		c.trouble, c.toldAt = true, time.Now()
-		c.options.Log.WarnContext(ctx, "shared definitions: what was last known is served", "error", err)
+		c.options.Log.WarnContext(ctx, "shared definitions: what was last known is served", "error", strings.ReplaceAll(err.Error(), "\n", "; "))
 	}
 }
 

@@ -229,7 +229,7 @@ func TestRunWakesTellsAndShutsDown(t *testing.T) {
 		if p.has() != 2 {
 			t.Errorf("woken, it has revision %d; want 2", p.has())
 		}
-		cache.set(errDown, errDown, errDown)
+		cache.set(errors.Join(errDown, errDown), errDown, errDown)
 		<-time.After(30 * time.Second)
 		cache.set(nil, nil, nil)
 		<-time.After(2 * timing.Poll)
@@ -240,7 +240,7 @@ func TestRunWakesTellsAndShutsDown(t *testing.T) {
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
-		if lines := strings.Count(log.String(), "\n"); lines != 2 || !strings.Contains(log.String(), errDown.Error()) {
+		if lines := strings.Count(log.String(), "\n"); lines != 2 || !strings.Contains(log.String(), errDown.Error()+"; "+errDown.Error()) {
 			t.Errorf("of an outage there are %d lines; want 2:\n%s", lines, &log)
 		}
 		if turn, err := memory.Join().ShouldFetch(t.Context(), definitioncache.Refresh); err != nil || turn != definitioncache.Lead {

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"strconv"
 	"strings"
@@ -169,11 +170,14 @@ func (c *connection) run(ctx context.Context, script *goredis.Script, timeout ti
 	if c.ended {
 		return nil, definitioncache.ErrShutdown
 	}
+	if deadline, ok := ctx.Deadline(); ok { // the caller's may be sooner
+		timeout = min(timeout, time.Until(deadline).Round(time.Millisecond))
+	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	answer, err := script.Run(ctx, c.client, keys, arguments...).Result()
 	if err != nil {
-		return nil, c.say(inWords(err))
+		return nil, c.say(inWords(err, timeout))
 	}
 	return answer, nil
 }
@@ -192,7 +196,7 @@ func (c *connection) end(ctx context.Context, last func(ctx context.Context) err
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	return errors.Join(last(ctx), c.client.Close())
+	return cmp.Or(inWords(last(ctx), c.timeout), c.client.Close())
 }
 
 func (c *connection) unknown(answer any) error {
@@ -203,19 +207,26 @@ func (c *connection) say(err error) error {
 	return fmt.Errorf("%s in the Redis at %s: %w", c.what, c.where, err)
 }
 
-// inWords says what Redis' errors mean for us.
-func inWords(err error) error {
+// inWords says what the errors of a call mean for us that had so long.
+func inWords(err error, timeout time.Duration) error {
+	if late, ok := errors.AsType[net.Error](err); ok && late.Timeout() {
+		return fmt.Errorf("it did not answer within %s", timeout)
+	}
+	if err == nil {
+		return nil
+	}
+	said, _, _ := strings.Cut(err.Error(), " script: ") // and which one of ours, and where
 	for _, known := range []struct{ part, words string }{
 		{"READONLY", "it takes no writes: a replica, or a failover under way"},
 		{"OOM ", "its memory is full. Give it more, or let it evict (maxmemory-policy)"},
 		{"WRONGPASS", "it refuses user or password"},
 		{"NOAUTH", "it asks for a password"},
 		{"NOPERM", "the user may not run what is needed there; see its ACL"},
-		{"MISCONF", "it can not write to its disk, and takes no writes"},
+		{"MISCONF", "it cannot write to its disk, and takes no writes"},
 		{"LOADING", "it is starting"},
 	} {
-		if strings.Contains(err.Error(), known.part) {
-			return fmt.Errorf("%s: %w", known.words, err)
+		if strings.Contains(said, known.part) {
+			return fmt.Errorf("%s: %s", known.words, strings.TrimSuffix(said, "."))
 		}
 	}
 	return err

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -106,7 +107,7 @@ func TestARedisInTrouble(t *testing.T) {
 		"hung": {cause: func(t *testing.T, server *redistest.Server, _ *goredis.Client) error { //nolint:thelper // A row of the table.
 			t.Cleanup(server.Freeze())
 			return nil
-		}, words: "the Redis at"},
+		}, words: "it did not answer within 300ms"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -127,7 +128,11 @@ func TestARedisInTrouble(t *testing.T) {
 			if err := trouble.cause(t, server, c); err != nil {
 				t.Fatal(err)
 			}
-			newProcess(t, lead, 6).says(t, 6, trouble.words) // who leads, and knows nothing
+			lost := newProcess(t, lead, 6) // who leads, and knows nothing
+			lost.says(t, 6, trouble.words)
+			if err := lost.Step(t.Context()); strings.Contains(fmt.Sprint(err), "script:") {
+				t.Errorf("it tells of our scripts: %v", err)
+			}
 			if trouble.reads {
 				follower.says(t, 5)
 				copied(t, lead, 5)

@@ -74,7 +74,7 @@ func (p *promptCache) Definitions(ctx context.Context, known definitioncache.Rev
 	ctx, cancel := context.WithTimeout(ctx, p.carrying)
 	defer cancel()
 	found, err := p.Cache.Definitions(ctx, known)
-	p.unread = errors.Join(p.unread, err)
+	p.unread = cmp.Or(p.unread, err)
 	return found, err
 }
 
@@ -132,7 +132,7 @@ func (w *Walk) readShared(ctx context.Context, server Server) (*flag.Snapshot, t
 // leaveShared has the walk do without the shared copy from now on, and says why.
 func (w *Walk) leaveShared(ctx context.Context, trouble error) {
 	if w.apart.CompareAndSwap(false, true) && w.client.warn != nil {
-		w.client.warn(ctx, "the definitions that processes share are of no use now, and done without: "+w.client.redact(plain(trouble.Error(), 1000)))
+		w.client.warn(ctx, w.client.redact(plain(strings.ReplaceAll(trouble.Error(), "\n", "; "), 1000)))
 	}
 }
 
