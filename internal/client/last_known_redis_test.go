@@ -56,6 +56,17 @@ func TestLastKnownInARedis(t *testing.T) {
 	})
 }
 
+// An operation whose Redis is frozen does not wait long for what it keeps beside.
+func TestLastKnownWaitsShortlyForItsRedis(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	l := inRedis(t, SharedPlace{RedisURL: server.URL()}, "http://a", secret)
+	t.Cleanup(server.Freeze())
+	if _, err := l.Read(); err == nil || !strings.HasSuffix(err.Error(), ": it did not answer within 1s") {
+		t.Errorf("Read: %v", err)
+	}
+}
+
 // A Redis that does not answer costs one wait, whatever is to be kept, and words that
 // name it and no secret.
 func TestLastKnownWhoseRedisIsAway(t *testing.T) {

@@ -24,8 +24,10 @@ import (
 var sharedTiming = definitioncache.Timing{Poll: 5 * time.Second, Lock: 15 * time.Second, Copy: 24 * time.Hour, Fetch: 5 * time.Second}
 
 const (
-	// sharedCall is how long a call to Redis may take that carries no definitions, so
-	// that one which is away costs an operation about a second in all.
+	// sharedCall is how long a call to Redis may take that carries no definitions. One
+	// that is frozen costs an operation this much, or with MaxAge, which reads the
+	// definitions first, twice as much and what their size adds; and twice as much
+	// once more where answers are kept there.
 	sharedCall = 500 * time.Millisecond
 	// sharedBytes is how many bytes of definitions are expected to travel in a second.
 	sharedBytes = 8 << 20
@@ -51,11 +53,7 @@ func sharedKey(server Server) definitioncache.Key {
 
 // openShared gives this process's part in what is shared of the server.
 func (c *Client) openShared(server Server) (*promptCache, error) {
-	place := c.place
-	if place.RedisTimeout == 0 {
-		place.RedisTimeout = sharedCall
-	}
-	cache, err := place.Open(sharedKey(server), sharedTiming)
+	cache, err := c.place.Open(sharedKey(server), sharedTiming)
 	carrying := 2*sharedCall + time.Duration(float64(server.SnapshotBytes)/sharedBytes*float64(time.Second))
 	return &promptCache{Cache: cache, carrying: carrying}, err
 }

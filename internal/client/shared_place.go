@@ -21,7 +21,7 @@ type SharedPlace struct {
 	// RedisCA is the certificates in PEM form of whom to trust for rediss://; "": the
 	// system's authorities.
 	RedisCA string
-	// RedisTimeout is the deadline of a call to Redis; 0: that of redis.Options.
+	// RedisTimeout is the deadline of a call to Redis; 0: half a second.
 	RedisTimeout time.Duration
 	// Directory is a folder that the processes share.
 	Directory string
@@ -73,7 +73,7 @@ func (p SharedPlace) Open(key definitioncache.Key, timing definitioncache.Timing
 
 // redis gives the settings of the Redis.
 func (p SharedPlace) redis() (redis.Options, error) {
-	options := redis.Options{URL: p.RedisURL, Password: p.RedisPassword, Prefix: p.RedisPrefix, Timeout: p.RedisTimeout}
+	options := redis.Options{URL: p.RedisURL, Password: p.RedisPassword, Prefix: p.RedisPrefix, Timeout: cmp.Or(p.RedisTimeout, sharedCall)}
 	if p.RedisCA != "" {
 		trusted := x509.NewCertPool()
 		if !trusted.AppendCertsFromPEM([]byte(p.RedisCA)) {
