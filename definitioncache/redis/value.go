@@ -49,19 +49,18 @@ type Value struct {
 	seen []byte
 }
 
-// NewValue gives the value of a name, which lasts for a life after its last change. It
-// connects with the first call.
-func NewValue(options Options, name string, life time.Duration) (*Value, error) {
+// NewValue gives the value of a name, which lasts for a life after its last change.
+// What it is, like "the last answers", is for messages. It connects with the first
+// call.
+func NewValue(options Options, what, name string, life time.Duration) (*Value, error) {
 	if name == "" || len(name) > maxValueName || life < time.Second {
 		return nil, fmt.Errorf("a value in Redis needs a name of 1 to %d bytes and a life of at least a second; found %d bytes and %s", maxValueName, len(name), life)
 	}
-	connection, err := connect(options, "")
+	connection, err := connect(options, what)
 	if err != nil {
 		return nil, err
 	}
-	v := &Value{connection: connection, key: connection.prefix + ":1:value:" + url.QueryEscape(name), life: life}
-	v.what = "the value " + v.key
-	return v, nil
+	return &Value{connection: connection, key: connection.prefix + ":1:value:" + url.QueryEscape(name), life: life}, nil
 }
 
 // Place names where it is, for messages.
@@ -132,9 +131,9 @@ func (v *Value) read(ctx context.Context) (mark string, found []byte, err error)
 	case "NONE":
 		return "", nil, nil
 	case "FOREIGN":
-		return "", nil, v.say(errForeign)
+		return "", nil, v.say(fmt.Errorf("the key %s: %w", v.key, errForeign))
 	case "LARGE":
-		return text(words, 1), nil, v.say(fmt.Errorf("%w: it has more than the %d bytes that are read", errForeign, MaxValue))
+		return text(words, 1), nil, v.say(fmt.Errorf("the key %s: %w: it has more than the %d bytes that are read", v.key, errForeign, MaxValue))
 	}
 	return "", nil, v.unknown(answer)
 }

@@ -24,7 +24,7 @@ func newValue(tb testing.TB, options redis.Options, life time.Duration) *redis.V
 	if options.Timeout == 0 {
 		options.Timeout = 10 * time.Second
 	}
-	v, err := redis.NewValue(options, "of a test", life)
+	v, err := redis.NewValue(options, "words", "of a test", life)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -77,7 +77,7 @@ func TestAValueIsReadAndChanged(t *testing.T) {
 	valueIs(t, one, "ab")
 	c := client(t, options.URL)
 	keys := c.Keys(t.Context(), options.Prefix+":*").Val()
-	if len(keys) != 1 || !strings.Contains(one.Place(), keys[0]) {
+	if len(keys) != 1 || !strings.HasPrefix(one.Place(), "words in the Redis at ") {
 		t.Fatalf("the keys are %q, the place %s", keys, one.Place())
 	}
 	if left := c.PTTL(t.Context(), keys[0]).Val(); left <= 59*time.Minute || left > time.Hour {
@@ -230,10 +230,10 @@ func TestAValueWhoseRedisIsInTrouble(t *testing.T) {
 			}
 		})
 	}
-	if _, err := redis.NewValue(options, "", time.Hour); err == nil {
+	if _, err := redis.NewValue(options, "words", "", time.Hour); err == nil {
 		t.Error("no name is taken")
 	}
-	if _, err := redis.NewValue(options, "a", 0); err == nil {
+	if _, err := redis.NewValue(options, "words", "a", 0); err == nil {
 		t.Error("no life is taken")
 	}
 }

@@ -30,7 +30,7 @@ func newLastKnownRedis(place SharedPlace, name string) (*lastKnownRedis, error) 
 	if err != nil {
 		return nil, err
 	}
-	value, err := redis.NewValue(options, "evaluations:"+name, lastKnownLife)
+	value, err := redis.NewValue(options, "the last known answers", "evaluations:"+name, lastKnownLife)
 	if err != nil {
 		return nil, err
 	}

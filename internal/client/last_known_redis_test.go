@@ -83,7 +83,7 @@ func TestLastKnownWhoseRedisIsAway(t *testing.T) {
 	if known, err := l.Read(); known != nil || err == nil {
 		t.Errorf("got %v, %v", known, err)
 	}
-	if !strings.Contains(l.Advice(), "Redis") || !strings.Contains(l.Place(), "in the Redis at ") {
+	if !strings.Contains(l.Advice(), "Redis") || !strings.HasPrefix(l.Place(), "the last known answers in the Redis at ") {
 		t.Errorf("the place is %s, the advice %s", l.Place(), l.Advice())
 	}
 	if _, err := NewLastKnownIn(SharedPlace{RedisURL: "http://:s3cret@a"}, "http://a", secret); err == nil || strings.Contains(err.Error(), "s3cret") {

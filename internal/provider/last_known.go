@@ -172,7 +172,7 @@ func (s *session) keep(ctx context.Context, diags *diag.Diagnostics, of choice, 
 // tell warns once of a file that cannot be used.
 func (l *lastKnown) tell(ctx context.Context, diags *diag.Diagnostics, err error) {
 	l.told.Do(func() {
-		tflog.Warn(ctx, "the last known answers cannot be used", map[string]any{"place": l.file.Place(), "error": err.Error()})
+		tflog.Warn(ctx, "the last known answers cannot be used", map[string]any{"error": err.Error()})
 		diags.AddWarning("The last known answers cannot be used", fmt.Sprintf(
 			"Where allow_stale is true, answers are kept for when the server is down, but %s. Nothing else depends on it. %s with %s.",
 			err, l.file.Advice(), l.setting))

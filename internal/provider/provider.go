@@ -149,7 +149,7 @@ func (p *buntingProvider) greet(ctx context.Context, s *session, set settings, d
 		Endpoint: set.endpoint, Token: set.token, UserAgent: "terraform-provider-bunting/" + p.version,
 		RequestTimeout: set.requestTimeout, ChangeNote: set.changeNote, Policy: &set.policy, TLS: set.tls, Report: reportTotals,
 		Shared: set.cache.shared, MaxAge: set.cache.maxAge, Warn: func(ctx context.Context, text string) {
-			tflog.Warn(tflog.MaskAllFieldValuesStrings(ctx, s.secrets...), "the shared definitions are not used", map[string]any{"error": text})
+			tflog.Warn(tflog.MaskAllFieldValuesStrings(ctx, s.secrets...), "the definitions are read from the server", map[string]any{"error": text})
 		},
 	})
 	if err != nil {

@@ -154,7 +154,7 @@ func TestTerraformSharesDefinitions(t *testing.T) {
 	c.config(cache("redis://ci:"+password+"@127.0.0.1:1") + sharedConfig)
 	plan(map[string]int{"GetServer": 1, "GetSnapshot": 1})
 	logged := content(t, log)
-	if n := strings.Count(logged, "the shared definitions are not used"); n != 3 {
+	if n := strings.Count(logged, "the definitions are read from the server"); n != 3 {
 		t.Errorf("%d lines say that the shared definitions are not used", n)
 	}
 	for where, text := range map[string]string{"output": output, "state": string(c.state()), "log": providerLines(logged)} {
