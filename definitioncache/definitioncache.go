@@ -32,7 +32,7 @@ type Cache interface {
 
 	// Definitions gives the shared copy; nil when there is none, or its life is over.
 	// Of a copy of the revision known there are only revision and age. [ErrUnusable]:
-	// there is something, and it can not be used (damaged, foreign, newer than this
+	// there is something, and it cannot be used (damaged, foreign, newer than this
 	// program). After Shutdown: [ErrShutdown].
 	Definitions(ctx context.Context, known Revision) (*Copy, error)
 
@@ -89,7 +89,7 @@ var (
 	ErrNoCopy    = errors.New("there is no such shared copy")
 	ErrNotLeader = errors.New("another process has the lock")
 	ErrTooLarge  = errors.New("too large to be shared")
-	ErrUnusable  = errors.New("the shared copy can not be used")
+	ErrUnusable  = errors.New("the shared copy cannot be used")
 	ErrShutdown  = errors.New("this process has ended its part in the shared cache")
 )
 

@@ -56,7 +56,7 @@ func NewFile(folder string, key Key, timing Timing) (*File, error) {
 		return nil, fmt.Errorf("find the folder of the shared definitions: %w", err)
 	}
 	if err := ownFolder(folder); err != nil {
-		return nil, fmt.Errorf("the folder %s of the shared definitions can not be made this user's alone. Name another: %w", folder, err)
+		return nil, fmt.Errorf("the folder %s of the shared definitions cannot be made this user's alone. Name another: %w", folder, err)
 	}
 	name, err := json.Marshal(key)
 	if err != nil {
@@ -246,7 +246,7 @@ func (f *File) locked(ctx context.Context, do func() error) error {
 	// files of one name.
 	lock := flock.New(f.path+".lock", flock.SetPermissions(0o600))
 	if _, err := lock.TryLockContext(ctx, lockLook); err != nil {
-		return fmt.Errorf("can not be locked within %s: %w", lockPatience, err)
+		return fmt.Errorf("cannot be locked within %s: %w", lockPatience, err)
 	}
 	return errors.Join(do(), lock.Close())
 }
@@ -254,7 +254,7 @@ func (f *File) locked(ctx context.Context, do func() error) error {
 func (f *File) copyPath() string  { return f.path + ".copy" }
 func (f *File) boardPath() string { return f.path + ".json" }
 
-// readBoard gives an empty one where there is none, or one that can not be read:
+// readBoard gives an empty one where there is none, or one that cannot be read:
 // the next to change it writes it anew.
 func (f *File) readBoard() (board, error) {
 	content, err := readBounded(f.boardPath(), maxBoard)

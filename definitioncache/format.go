@@ -109,7 +109,7 @@ func decode(value []byte, key Key) (*Copy, error) {
 	}
 	var stored storedHeader
 	if err := json.Unmarshal(line, &stored); err != nil {
-		return nil, fmt.Errorf("has a header that can not be read: %w", err)
+		return nil, fmt.Errorf("has a header that cannot be read: %w", err)
 	}
 	read := &Copy{Header: Header{
 		Key: stored.Key, Revision: Revision{Store: stored.StoreID, Number: stored.Revision},
@@ -130,12 +130,12 @@ func decompress(body []byte, size int) ([]byte, error) {
 	}
 	zip, err := gzip.NewReader(bytes.NewReader(body))
 	if err != nil {
-		return nil, fmt.Errorf("can not be decompressed: %w", err)
+		return nil, fmt.Errorf("cannot be decompressed: %w", err)
 	}
 	var out bytes.Buffer
 	switch n, err := io.Copy(&out, io.LimitReader(zip, int64(size)+1)); {
 	case err != nil:
-		return nil, fmt.Errorf("can not be decompressed: %w", err)
+		return nil, fmt.Errorf("cannot be decompressed: %w", err)
 	case n != int64(size):
 		return nil, fmt.Errorf("has another size than the %d bytes that it says", size)
 	}

@@ -48,11 +48,11 @@ func TestALeaderThatJustStartedGoesOnFromTheCopy(t *testing.T) {
 		applied  []int64
 		complain error
 	}{
-		"unchanged":         {server: 5, asked: []definitioncache.Revision{known}, applied: []int64{5}},
-		"changed":           {server: 6, asked: []definitioncache.Revision{known}, applied: []int64{5, 6}},
-		"unusable":          {server: 5, reading: definitioncache.ErrUnusable, complain: definitioncache.ErrUnusable, asked: []definitioncache.Revision{none}, applied: []int64{5}},
-		"can not be read":   {server: 6, reading: errDown, complain: errDown, asked: []definitioncache.Revision{none}, applied: []int64{6}},
-		"can not be served": {server: 6, apply: errDown, complain: errDown, asked: []definitioncache.Revision{none}, applied: []int64{6}},
+		"unchanged":        {server: 5, asked: []definitioncache.Revision{known}, applied: []int64{5}},
+		"changed":          {server: 6, asked: []definitioncache.Revision{known}, applied: []int64{5, 6}},
+		"unusable":         {server: 5, reading: definitioncache.ErrUnusable, complain: definitioncache.ErrUnusable, asked: []definitioncache.Revision{none}, applied: []int64{5}},
+		"cannot be read":   {server: 6, reading: errDown, complain: errDown, asked: []definitioncache.Revision{none}, applied: []int64{6}},
+		"cannot be served": {server: 6, apply: errDown, complain: errDown, asked: []definitioncache.Revision{none}, applied: []int64{6}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

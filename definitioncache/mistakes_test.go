@@ -149,7 +149,7 @@ func TestOlderDoesNotOverwriteNewer(t *testing.T) {
 		first, second, follower := newProcess(t, memory.Join(), s), newProcess(t, cache, behind), newProcess(t, memory.Join(), s)
 		first.good(t, 5)
 		follower.good(t, 5)
-		<-time.After(timing.Lock) // second leads, knowing nothing, and can not read what there is
+		<-time.After(timing.Lock) // second leads, knowing nothing, and cannot read what there is
 		cache.set(nil, errDown, nil)
 		second.bad(t, 3, definitioncache.ErrOlder)
 		cache.set(nil, nil, nil)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -207,7 +208,11 @@ func tellStart(ctx context.Context, settings *configuration.Settings, is ready, 
 		attributes = append(attributes, slog.String("admin_endpoint", is.AdminEndpoint))
 	}
 	attributes = append(attributes, slog.String("environment", is.Environment), slog.String("mode", string(settings.Mode())),
-		source(settings), slog.String("version", is.Version))
+		source(settings))
+	if shared := settings.DefinitionCache; shared.IsSet() {
+		attributes = append(attributes, slog.String("definition_cache", cmp.Or(shared.Redis.String(), shared.Directory)))
+	}
+	attributes = append(attributes, slog.String("version", is.Version))
 	log.LogAttrs(ctx, slog.LevelInfo, "bunting listens", attributes...)
 	if !at.areLocal() {
 		log.Warn("tokens and values cross the network in plain text: --allow-plaintext is set")

@@ -80,7 +80,7 @@ func client(tb testing.TB, url string) *goredis.Client {
 	tb.Helper()
 	options, err := goredis.ParseURL(url)
 	if err != nil {
-		tb.Fatal("the URL of the Redis can not be read") // it may hold a password
+		tb.Fatal("the URL of the Redis cannot be read") // it may hold a password
 	}
 	options.ReadTimeout = time.Minute // the machine may be busy
 	c := goredis.NewClient(options)

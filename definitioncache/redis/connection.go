@@ -47,8 +47,8 @@ type Options struct {
 	// rediss://user:password@host:6379/0. The user needs the commands eval, evalsha,
 	// get, set, del, pttl, exists, time, hmget, hget, hset, hstrlen and pexpire on the
 	// keys below the prefix; and, to hear of changes at once and not with the next poll,
-	// publish and subscribe on the channels below it: "resetchannels &bunting:*
-	// +publish +subscribe".
+	// publish and subscribe on the channels below it, and ping: "resetchannels
+	// &bunting:* +publish +subscribe +ping".
 	URL string
 	// Username and Password go before those of the URL, where they are given.
 	Username, Password string

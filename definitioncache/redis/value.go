@@ -110,7 +110,7 @@ func (v *Value) Close() error {
 	return v.end(context.Background(), func(context.Context) error { return nil })
 }
 
-// read gives the bytes and their mark; of bytes that can not be used there is a mark
+// read gives the bytes and their mark; of bytes that cannot be used there is a mark
 // and an error.
 func (v *Value) read(ctx context.Context) (mark string, found []byte, err error) {
 	v.mu.Lock()

@@ -35,9 +35,9 @@ type lastKnownPlace interface {
 	// read gives the bytes; nil where there are none.
 	read() ([]byte, error)
 	// change puts what do makes of the bytes in their place, of which damage says why
-	// they can not be read; nobody changes them meanwhile.
+	// they cannot be read; nobody changes them meanwhile.
 	change(ctx context.Context, do func(old []byte, damage error) ([]byte, error)) error
-	// String names it, and advice says what to do when it can not be used, to go on
+	// String names it, and advice says what to do when it cannot be used, to go on
 	// with the setting that names another.
 	String() string
 	advice() string
@@ -92,7 +92,7 @@ func newLastKnown(place lastKnownPlace, key []byte) *LastKnown {
 // Place names the file or the Redis, for messages.
 func (l *LastKnown) Place() string { return l.place.String() }
 
-// Advice says what to do when the place can not be used: "Remove it, make its folder
+// Advice says what to do when the place cannot be used: "Remove it, make its folder
 // writable, or name another", to go on with the setting that does.
 func (l *LastKnown) Advice() string { return l.place.advice() }
 

@@ -43,17 +43,17 @@ func TestWhateverIsFoundInRedisTheServersWordIsRead(t *testing.T) {
 	}{
 		"foreign": {func(ctx context.Context, c *goredis.Client, key string) error {
 			return errors.Join(c.Del(ctx, key).Err(), c.LPush(ctx, key, "x").Err())
-		}, "can not be used"},
+		}, "cannot be used"},
 		"cut": {func(ctx context.Context, c *goredis.Client, key string) error {
 			value, err := c.HGet(ctx, key, "value").Result()
 			return errors.Join(err, c.HSet(ctx, key, "value", value[:len(value)/2]).Err())
-		}, "can not be used"},
+		}, "cannot be used"},
 		"bit-flipped": {func(ctx context.Context, c *goredis.Client, key string) error {
 			value, err := c.HGet(ctx, key, "value").Result()
 			flipped := []byte(value)
 			flipped[len(flipped)-20] ^= 1
 			return errors.Join(err, c.HSet(ctx, key, "value", flipped).Err())
-		}, "can not be used"},
+		}, "cannot be used"},
 		"gone": {func(ctx context.Context, c *goredis.Client, key string) error { return c.Del(ctx, key).Err() }, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -60,6 +60,7 @@ type shared struct {
 	older     *flag.Snapshot  // the same, where that is older than what was taken over and served; nil: it is not
 	failed    time.Time       // when the upstream last failed to answer
 	leader    bool            // the last step's
+	led       bool            // in any step
 	life      context.Context //nolint:containedctx // Run's, which ends the stream.
 	end       context.CancelFunc
 	streaming sync.WaitGroup
@@ -129,7 +130,7 @@ func (f *Follower) runShared(ctx context.Context) {
 	err := f.shared.cycle.Run(ctx)
 	f.shared.streaming.Wait()
 	listening.Wait()
-	if err != nil {
+	if err != nil && f.shared.led {
 		f.log.WarnContext(ctx, "shared definitions: another proxy leads once the lock has run out", "error", err.Error())
 	}
 }
@@ -159,6 +160,7 @@ func (f *Follower) observe(counts definitioncache.Counts) {
 	s := f.shared
 	if s.leader != counts.Leader {
 		s.leader = counts.Leader
+		s.led = s.led || s.leader
 		f.log.Info("shared definitions: who leads has changed", "leader", s.leader)
 	}
 	switch {

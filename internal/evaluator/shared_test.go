@@ -1,11 +1,14 @@
 package evaluator_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -53,6 +56,14 @@ func (p *part) ShouldFetch(ctx context.Context, need definitioncache.Need) (defi
 		return definitioncache.Follow, errLost
 	}
 	return p.Cache.ShouldFetch(ctx, need)
+}
+
+func (p *part) Shutdown(ctx context.Context) error {
+	err := p.Cache.Shutdown(ctx)
+	if p.place.lost.Load() {
+		return errLost
+	}
+	return err
 }
 
 func (p *part) leads() bool { return p.counts.Load().Leader }
@@ -205,6 +216,36 @@ func TestWithoutTheSharedPlaceEachAsksByItself(t *testing.T) {
 	}
 	p.lost.Store(false)
 	second.await(t, "somebody leads", func() bool { return first.leads() || second.leads() })
+}
+
+// Of a lock that stays only who had it tells.
+func TestWhoNeverLedTellsOfNoLock(t *testing.T) {
+	t.Parallel()
+	server, p := buntingtest.Start(t), newPlace(t)
+	c, _ := upstream(t, server, server.Token(t, "read"))
+	for i, told := range []bool{true, false} {
+		var log bytes.Buffer
+		f, own, err := p.join(t, c, evaluator.FollowerOptions{Options: evaluator.Options{Log: slog.New(slog.NewTextHandler(&log, nil))}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, end := context.WithCancel(t.Context())
+		var run sync.WaitGroup
+		run.Go(func() { f.Run(ctx) })
+		member{f, own, nil}.await(t, "the first leads", func() bool { return own.leads() == told })
+		p.lost.Store(true)
+		end()
+		run.Wait()
+		p.lost.Store(false)
+		if strings.Contains(log.String(), "another proxy leads") != told {
+			t.Errorf("follower %d tells:\n%s", i, &log)
+		}
+		if told { // and another has the lock now
+			if _, err := p.memory.Join().ShouldFetch(t.Context(), definitioncache.Refresh); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 }
 
 func TestAFollowerThatIsDeniedLivesOnWhatOthersHear(t *testing.T) {
