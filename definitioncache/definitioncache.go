@@ -102,7 +102,9 @@ type Key struct {
 	Scope string `json:"scope"`
 	// Store keeps copies of one store only, where its id is known before the first
 	// fetch; another store then has a copy of its own. Empty: the copy follows from
-	// store to store, where one supersedes the other.
+	// store to store, where one supersedes the other, and whoever has the environment,
+	// scope and schema shares it, whatever server it asks: where two servers give the
+	// same names to different definitions, tell them apart by the prefix or the folder.
 	Store string `json:"store"`
 	// Schema is the version of what the bytes mean; each has a copy of its own.
 	Schema int `json:"schema"`

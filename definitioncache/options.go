@@ -15,7 +15,9 @@ var ErrDenied = errors.New("the server denies the definitions")
 // was asked about: it is asked for everything then.
 var ErrAhead = errors.New("the server does not have the revision that it was asked about")
 
-// Options are what a [Cycle] is made of.
+// Options are what a [Cycle] is made of. Fetch, Apply and Observe are called one at a
+// time, each within a step: they need no lock against each other, and must not call
+// the cycle.
 type Options struct {
 	Cache  Cache
 	Timing Timing // the cache's
@@ -31,10 +33,10 @@ type Options struct {
 	// known from the shared copy alone, and the server, asked directly, has said
 	// nothing but something older for 10 s, and three polls. (A replica that lags behind does for
 	// seconds; a revision that somebody put into the shared place does not stay.)
-	// After an error nothing of it is published. An error that wraps [ErrUnusable] says that
-	// the bytes can not be read: a shared copy of just that revision is not handed in again,
-	// and the next publication takes its place, though it be older. One that refuses
-	// definitions which it could read must not wrap it.
+	// It never gets a Copy that is Known. After an error nothing of it is published. An
+	// error that wraps [ErrUnusable] says that the bytes cannot be read: a shared copy of
+	// just that revision is not handed in again, and the next publication takes its place,
+	// though it be older. One that refuses definitions which it could read must not wrap it.
 	Apply func(ctx context.Context, definitions Copy) error
 
 	// MaxAge is how long ago the server may have confirmed the copy. Before an older
@@ -49,7 +51,8 @@ type Options struct {
 	Alone time.Duration
 
 	// Wake makes Run take a step at once, but after one that it caused not before ten
-	// times as long as that took, or a poll; nil: never.
+	// times as long as that took, or a poll; nil: never. In a Redis it is what the Changes
+	// of its Cache give, with the context of Run.
 	Wake <-chan struct{}
 
 	// Observe gets the counts after each step; nil: nobody.
