@@ -19,6 +19,9 @@ const failuresToYield = 3
 // the next.
 const restAfter = 10
 
+// shutdownPatience is how long Run waits at its end for the lock to be released.
+const shutdownPatience = 5 * time.Second
+
 // Cycle is a process's part in sharing definitions.
 type Cycle struct {
 	options Options
@@ -89,7 +92,7 @@ func (c *Cycle) Run(ctx context.Context) error {
 		}
 		timer.Stop()
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lockPatience)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownPatience)
 	defer cancel()
 	return c.Shutdown(ctx)
 }

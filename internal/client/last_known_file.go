@@ -8,8 +8,16 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/gofrs/flock"
+)
+
+const (
+	// lockPatience is how long an operation waits for another process to be done with
+	// the file; less than a definitioncache.File does, for which nobody waits.
+	lockPatience = 2 * time.Second
+	lockLook     = 5 * time.Millisecond
 )
 
 // lastKnownFile is a place in a folder of this user's alone.

@@ -48,8 +48,6 @@ type lastKnownPlace interface {
 const (
 	lastKnownHead = "bunting last known 1 " // and the checksum, in hex
 	lastKnownMost = 4 * mostSeenBytes
-	lockPatience  = 2 * time.Second
-	lockLook      = 5 * time.Millisecond
 )
 
 // NewLastKnown gives the file of the endpoint and token in the directory. It is

@@ -24,7 +24,7 @@ type lastKnown struct {
 	shared      client.SharedPlace // of definitions, from which newer answers come; the zero one: none
 	environment string             // that the server must have; "" for any
 	read        func() (*client.Known, error)
-	told        sync.Once // of what is wrong with the file
+	told        sync.Once // of what is wrong with the place
 }
 
 // newLastKnown gives the answers kept in the Redis, else in the directory; nil
@@ -155,7 +155,7 @@ func (l *lastKnown) recall(known *client.Known, of choice) (answers []client.Eva
 	return answers, from, true
 }
 
-// keep puts fresh answers into the file.
+// keep puts fresh answers into the place.
 func (s *session) keep(ctx context.Context, diags *diag.Diagnostics, of choice, answers []client.Evaluation) {
 	if s.lastKnown == nil {
 		return
@@ -169,7 +169,7 @@ func (s *session) keep(ctx context.Context, diags *diag.Diagnostics, of choice, 
 	}
 }
 
-// tell warns once of a file that cannot be used.
+// tell warns once of a place that cannot be used.
 func (l *lastKnown) tell(ctx context.Context, diags *diag.Diagnostics, err error) {
 	l.told.Do(func() {
 		tflog.Warn(ctx, "the last known answers cannot be used", map[string]any{"error": err.Error()})
