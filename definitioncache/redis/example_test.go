@@ -13,7 +13,7 @@ import (
 
 // A process takes its part until it is interrupted, and hears at once of what others
 // publish.
-func Example() {
+func Example() { //nolint:testableexamples // It would need a Redis of that name.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	key := definitioncache.Key{Environment: "production", Scope: "read"}
