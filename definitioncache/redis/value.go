@@ -20,12 +20,15 @@ const MaxValue = 32 << 20
 // errForeign says that something else stands where a value is to be.
 var errForeign = errors.New("it was not written by this program or its like")
 
-// How often a change is tried that others come before, and how long to rest after the
+// ErrOthers is what a change ends with that others always came before.
+var ErrOthers = errors.New("others changed it meanwhile, again and again")
+
+// For how long a change is tried that others come before, and how long to rest after the
 // first time, twice as long each time. Each failure is another's success.
 const (
-	changeTries = 12
-	changeRest  = 5 * time.Millisecond
-	longestWait = 250 * time.Millisecond
+	changePatience = time.Second
+	changeRest     = 5 * time.Millisecond
+	longestWait    = 250 * time.Millisecond
 )
 
 // smallTimeouts is how many times as long a call of a Value may take as one without
@@ -74,24 +77,28 @@ func (v *Value) Read(ctx context.Context) ([]byte, error) {
 }
 
 // Change puts the bytes that do makes of those that are there in their place, unless
-// somebody else was quicker: then do is asked again. There may be none, nil, also in
-// place of what a Value did not write, which is written over. An error of do is the
-// answer, and nothing is changed.
+// somebody else was quicker: then do is asked again, and after about a second of that
+// the answer is [ErrOthers]. There may be none, nil, also in
+// place of what a Value did not write, which is written over. The same bytes are not
+// written. An error of do is the answer, and nothing is changed.
 func (v *Value) Change(ctx context.Context, do func(old []byte) ([]byte, error)) error {
 	v.changing.Lock()
 	defer v.changing.Unlock()
-	rest := changeRest
-	for range changeTries {
+	rest, until := changeRest, time.Now().Add(changePatience)
+	for {
 		mark, old, err := v.read(ctx)
 		if err != nil && !errors.Is(err, errForeign) {
 			return err
 		}
 		made, err := do(bytes.Clone(old))
-		if err != nil {
+		if err != nil || old != nil && made != nil && bytes.Equal(made, old) {
 			return err
 		}
 		if changed, err := v.replace(ctx, mark, made); changed || err != nil {
 			return err
+		}
+		if !time.Now().Before(until) {
+			return v.say(fmt.Errorf("%w. Try again", ErrOthers))
 		}
 		timer := time.NewTimer(mathrand.N(rest)) //nolint:gosec // Nobody gains by guessing it.
 		select {
@@ -102,7 +109,6 @@ func (v *Value) Change(ctx context.Context, do func(old []byte) ([]byte, error))
 		}
 		rest = min(2*rest, longestWait)
 	}
-	return v.say(fmt.Errorf("others changed it %d times while this process tried to. Try again", changeTries))
 }
 
 // Close ends this process's part. Twice is once.

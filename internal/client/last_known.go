@@ -16,6 +16,11 @@ const (
 	mostLists     = 200
 )
 
+// seenAgain is after how long the same answer is kept as seen again: many plans that
+// are all alike need not write one after the other, and the age that is told during an
+// outage is by no more than that too high.
+const seenAgain = 5 * time.Minute
+
 // Seen is an answer that the server gave for an entity, and when.
 type Seen struct {
 	Evaluation
@@ -146,6 +151,35 @@ func (k *Known) merge(news *Known) *Known {
 		}
 	}
 	return k
+}
+
+// lacks reports whether merge would add anything: more than that the same was seen a
+// moment later.
+func (k *Known) lacks(news *Known) bool {
+	if k == nil || k.StoreID != news.StoreID || k.Environment != news.Environment {
+		return true
+	}
+	if had, has := k.readable, news.readable; (had == nil) != (has == nil) || had != nil && *had != *has {
+		return true
+	}
+	for s := range news.all() {
+		had, ok := k.answers[s.Key][s.Entity]
+		if again := s; ok && s.Revision.Number > 0 { // where it is 0 only the time tells which is later
+			again.At = had.At
+			if had.since(s) || again == had && s.At.Sub(had.At) < seenAgain {
+				continue
+			}
+		}
+		return true
+	}
+	for choice, list := range news.lists {
+		had, ok := k.lists[choice]
+		same := ok && had.revision == list.revision && slices.Equal(had.keys, list.keys)
+		if !had.at.After(list.at) && (!same || list.at.Sub(had.at) >= seenAgain) {
+			return true
+		}
+	}
+	return false
 }
 
 func (k *Known) all() func(yield func(Seen) bool) {

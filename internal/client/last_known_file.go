@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -66,8 +67,9 @@ func (f *lastKnownFile) change(ctx context.Context, do func(old []byte, damage e
 		return fmt.Errorf("%s cannot be locked: %w", f, err)
 	}
 	defer func() { _ = lock.Close() }() // there is nothing to lose
-	text, err := do(f.read())
-	if err == nil {
+	old, damage := f.read()
+	text, err := do(old, damage)
+	if err == nil && (damage != nil || !bytes.Equal(text, old)) {
 		err = f.replace(text)
 	}
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -35,7 +36,7 @@ type lastKnownPlace interface {
 	// read gives the bytes; nil where there are none.
 	read() ([]byte, error)
 	// change puts what do makes of the bytes in their place, of which damage says why
-	// they cannot be read; nobody changes them meanwhile.
+	// they cannot be read; nobody changes them meanwhile. The same bytes are not written.
 	change(ctx context.Context, do func(old []byte, damage error) ([]byte, error)) error
 	// String names it, and advice says what to do when it cannot be used, to go on
 	// with the setting that names another.
@@ -175,6 +176,10 @@ func (l *LastKnown) write(ctx context.Context, seen []*Known) ([]struct{}, error
 	err := l.place.change(context.WithoutCancel(ctx), func(old []byte, unread error) ([]byte, error) {
 		if known, damage = nil, unread; damage == nil {
 			known, damage = l.present(old)
+		}
+		if damage == nil && !slices.ContainsFunc(seen, known.lacks) {
+			head = old[:bytes.IndexByte(old, '\n')+1]
+			return old, nil
 		}
 		l.written = nil // nothing is certain until it is done
 		for _, news := range seen {

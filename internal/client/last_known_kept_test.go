@@ -23,7 +23,7 @@ func testLastKnown(t *testing.T, start func(tb testing.TB) keptPlace) {
 	t.Helper()
 	for name, test := range map[string]func(*testing.T, keptPlace){
 		"read again": lastKnownIsReadAgain, "kept apart": lastKnownIsKeptApart, "damage": lastKnownDamage,
-		"many writers": lastKnownOfManyWriters, "bounded": lastKnownIsBounded,
+		"many writers": lastKnownOfManyWriters, "seen again": lastKnownSeenAgain, "bounded": lastKnownIsBounded,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -164,6 +164,39 @@ func lastKnownDamage(t *testing.T, place keptPlace) {
 				t.Error("nothing was kept")
 			}
 		})
+	}
+}
+
+// What is seen again just after is not written again: many plans that are all alike
+// do not wait for each other.
+func lastKnownSeenAgain(t *testing.T, place keptPlace) {
+	t.Helper()
+	l := place.open(t, "http://a", secret)
+	answers := []Evaluation{answered("f", 5, on), answered("g", 5, off)}
+	gone := answered("gone", 5, on)
+	gone.Answer = flag.Answer{Key: "gone", Source: flag.SourceDefault, ErrorCode: flag.ErrorFlagNotFound}
+	answers = append(answers, gone)
+	keeps(t, l, testServer, "all", "u", answers...)
+	before := place.get(t, l)
+	for _, again := range []*LastKnown{l, place.open(t, "http://a", secret)} {
+		keeps(t, again, testServer, "all", "u", answers...)
+		keeps(t, again, testServer, "", "u", answers[1])
+		if !bytes.Equal(place.get(t, l), before) {
+			t.Error("what was known already is written again")
+		}
+	}
+	for name, keep := range map[string]func(l *LastKnown){
+		"another value":    func(l *LastKnown) { keeps(t, l, testServer, "all", "u", answered("f", 5, off), answers[1], gone) },
+		"a later revision": func(l *LastKnown) { keeps(t, l, testServer, "", "u", answered("f", 6, off)) },
+		"another entity":   func(l *LastKnown) { keeps(t, l, testServer, "", "v", answers[0]) },
+		"another choice":   func(l *LastKnown) { keeps(t, l, testServer, "some", "u", answers[0]) },
+		"fewer chosen":     func(l *LastKnown) { keeps(t, l, testServer, "all", "u", answers[0]) },
+		"another store":    func(l *LastKnown) { keeps(t, l, Server{Environment: "other"}, "", "u", answers[0]) },
+	} {
+		before := place.get(t, l)
+		if keep(l); bytes.Equal(place.get(t, l), before) {
+			t.Errorf("%s is not written", name)
+		}
 	}
 }
 

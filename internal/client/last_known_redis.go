@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/bunting-flags/terraform-provider-bunting/definitioncache/redis"
@@ -52,6 +53,9 @@ func (r *lastKnownRedis) change(ctx context.Context, do func(old []byte, damage 
 		return r.failed
 	}
 	r.failed = r.value.Change(ctx, func(old []byte) ([]byte, error) { return do(old, nil) })
+	if errors.Is(r.failed, redis.ErrOthers) {
+		r.failed = nil // somebody else's is kept: it is no trouble, and what comes next is tried
+	}
 	r.until = time.Now().Add(lastKnownRest)
 	return r.failed
 }

@@ -90,3 +90,25 @@ func TestLastKnownWhoseRedisIsAway(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// Others always come before: they have kept theirs, which is no trouble to tell of.
+func TestLastKnownThatOthersKept(t *testing.T) {
+	t.Parallel()
+	place := SharedPlace{RedisURL: redistest.URL(t), RedisPrefix: "bunting-test-" + rand.Text(), RedisTimeout: 10 * time.Second}
+	slow, quick := inRedis(t, place, "http://a", secret), inRedis(t, place, "http://a", secret)
+	tries := int64(0)
+	err := slow.place.change(t.Context(), func([]byte, error) ([]byte, error) {
+		tries++
+		return []byte("slow"), quick.Keep(t.Context(), testServer, "", "u", []Evaluation{answered("f", tries, on)})
+	})
+	if err != nil || tries < 2 {
+		t.Errorf("after %d tries: %v; want no error", tries, err)
+	}
+	if e, ok := reads(t, slow).Answer("f", "u"); !ok || e.Revision.Number != tries {
+		t.Errorf("there is %+v, %t; want what others kept last", e, ok)
+	}
+	keeps(t, slow, testServer, "", "u", answered("g", 5, on)) // and the next is tried
+	if _, ok := reads(t, quick).Answer("g", "u"); !ok {
+		t.Error("what came next was not kept")
+	}
+}

@@ -160,3 +160,32 @@ func TestLastKnownOfAStaleServer(t *testing.T) {
 		}
 	}
 }
+
+// What a later sight of the same answers adds, and what it does not.
+func TestWhatIsSeenAgainLacks(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	of := func(at time.Time, revision int64, value flag.Value) *Known {
+		k := newKnown("test", "s")
+		k.take(Seen{Evaluation: answered("f", revision, value), Entity: "u", At: at})
+		k.lists["all"] = seenList{keys: []flag.Key{"f"}, at: at, revision: revision}
+		return k
+	}
+	for name, c := range map[string]struct {
+		had, news *Known
+		want      bool
+	}{
+		"nothing was known":      {nil, of(now, 5, on), true},
+		"just now":               {of(now, 5, on), of(now.Add(seenAgain-time.Second), 5, on), false},
+		"minutes later":          {of(now, 5, on), of(now.Add(seenAgain), 5, on), true},
+		"before":                 {of(now, 5, on), of(now.Add(-time.Hour), 5, on), false},
+		"before, something else": {of(now, 5, on), of(now.Add(-time.Hour), 4, off), false},
+		"another value":          {of(now, 5, on), of(now.Add(1), 5, off), true},
+		"a later revision":       {of(now, 5, on), of(now.Add(1), 6, on), true},
+		"of a plain evaluator":   {of(now, 0, on), of(now.Add(1), 0, on), true}, // only the time tells which is later
+	} {
+		if got := c.had.lacks(c.news); got != c.want {
+			t.Errorf("%s: %t; want %t", name, got, c.want)
+		}
+	}
+}
