@@ -163,7 +163,8 @@ func TestAChangeToTheSameBytesIsNone(t *testing.T) {
 	}
 	tries := 0
 	err := other.Change(t.Context(), func(old []byte) ([]byte, error) {
-		if tries++; tries > 1 {
+		tries++
+		if tries > 1 {
 			t.Error("it is asked again for what it left as it was")
 		}
 		return old, one.Change(t.Context(), put("b"))
@@ -173,7 +174,7 @@ func TestAChangeToTheSameBytesIsNone(t *testing.T) {
 	}
 	valueIs(t, other, "b")
 	empty := newValue(t, redis.Options{URL: options.URL, Prefix: "bunting-test-" + rand.Text()}, time.Hour)
-	if err := empty.Change(t.Context(), func(old []byte) ([]byte, error) { return []byte{}, nil }); err != nil {
+	if err := empty.Change(t.Context(), func([]byte) ([]byte, error) { return []byte{}, nil }); err != nil {
 		t.Error(err)
 	}
 	if got, err := empty.Read(t.Context()); got == nil || err != nil {

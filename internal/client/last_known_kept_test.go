@@ -194,7 +194,8 @@ func lastKnownSeenAgain(t *testing.T, place keptPlace) {
 		"another store":    func(l *LastKnown) { keeps(t, l, Server{Environment: "other"}, "", "u", answers[0]) },
 	} {
 		before := place.get(t, l)
-		if keep(l); bytes.Equal(place.get(t, l), before) {
+		keep(l)
+		if bytes.Equal(place.get(t, l), before) {
 			t.Errorf("%s is not written", name)
 		}
 	}
