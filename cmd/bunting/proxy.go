@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
-	"time"
 
 	"github.com/bunting-flags/terraform-provider-bunting/internal/client"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/configuration"
@@ -48,9 +47,7 @@ func (a *app) openProxy(ctx context.Context, settings *configuration.Settings, c
 	if err == nil {
 		said = &greeted
 	}
-	if err != nil && o.data.snapshot() == nil && !settings.DefinitionCache.IsSet() {
-		o.unreached = upstream
-	}
+	begins := err != nil && (o.data.snapshot() == nil || settings.DefinitionCache.IsSet())
 	if err == nil && greeted.EvaluatorOnly && settings.DefinitionCache.IsSet() {
 		err = fmt.Errorf("the upstream %s has only FlagEvaluatorService, which has no definitions to share, but definition_cache is set. Remove its settings, or name a Bunting flag server as the upstream", upstream.Endpoint())
 		return o, errors.Join(err, o.close())
@@ -80,52 +77,34 @@ func (a *app) openProxy(ctx context.Context, settings *configuration.Settings, c
 	})
 	if err == nil {
 		o.evaluator = options.Follower.Evaluator
+		if begins {
+			o.unreached = options.Follower
+		}
 		o.environment = o.evaluator.View().Environment
 		o.web, err = server.New(ctx, options)
 	}
 	return o, errors.Join(err, o.closeUnless(err == nil))
 }
 
-// reachInterval is how often an upstream of which nothing is known is greeted: its
-// first answer is to be noticed soon, and one question in so long is no burden.
-const reachInterval = time.Second
-
 // reach looks, until the upstream first answers or the context ends, what it is.
-// One that has only FlagEvaluatorService cannot be followed, so the server that
-// began without it is ended by stop: started anew, it asks on demand. The function
-// that it gives waits for the looking, once the context has ended, and says why it
-// ended the server; nil: it did not.
+// One that would have kept the server from starting (it refuses the token, or has
+// only FlagEvaluatorService, which cannot be followed) ends the server by stop. The
+// function that it gives waits for the looking, once the context has ended, and says
+// why it ended the server; nil: it did not.
 func (o opened) reach(ctx context.Context, stop func()) (reached func() error) {
 	if o.unreached == nil {
 		return func() error { return nil }
 	}
 	done := make(chan error, 1)
 	go func() {
-		err := untilReached(ctx, o.unreached)
+		err := o.unreached.Reach(ctx)
 		if err != nil {
+			err = fmt.Errorf("the upstream, which did not answer when this server was started, now does, and this server ends: %w", err)
 			stop()
 		}
 		done <- err
 	}()
 	return func() error { return <-done }
-}
-
-func untilReached(ctx context.Context, upstream *client.Client) error {
-	tick := time.NewTicker(reachInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		if greeted, err := upstream.Greet(ctx); err == nil {
-			if greeted.EvaluatorOnly {
-				return fmt.Errorf("the upstream %s, which did not answer when this server was started, has only FlagEvaluatorService: there is no snapshot to follow. This server ends; started anew, it asks on demand", upstream.Endpoint())
-			}
-			return nil
-		}
-	}
 }
 
 // onDemand makes the cache before a service that has only FlagEvaluatorService.

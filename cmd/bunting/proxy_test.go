@@ -154,7 +154,7 @@ func TestServeAProxyBeforeItsPlainService(t *testing.T) {
 	t.Cleanup(plain.Close)
 	file := declares(t, filepath.Join(folder, "flags.binpb"), `bool cart = 1 [(pbflags.flag) = {description: "New cart"}];`)
 	code, _, stderr := run(t, "serve", "--listen", "127.0.0.1:0", "--ready-file", started, "--upstream", plain.URL, "--anonymous", "evaluate", "--descriptors", file)
-	if code != exitError || !strings.Contains(stderr, "serving what was last known") || !strings.Contains(stderr, "has only FlagEvaluatorService: there is no snapshot to follow") {
+	if code != exitError || !strings.Contains(stderr, "serving what was last known") || !strings.Contains(stderr, "has only FlagEvaluatorService, which has no snapshot to follow. Start this server anew") {
 		t.Errorf("it ended with %d:\n%s", code, stderr)
 	}
 }

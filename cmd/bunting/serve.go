@@ -12,7 +12,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/bunting-flags/terraform-provider-bunting/internal/client"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/configuration"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/evaluator"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
@@ -147,7 +146,7 @@ type opened struct {
 	tell        func(context.Context, *slog.Logger) // of a token that was made; nil: none was
 	data        dataFolder
 	evaluator   *evaluator.Evaluator // what is kept in the folder; nil: nothing
-	unreached   *client.Client       // an upstream of which nothing is known yet; nil: there is none
+	unreached   *evaluator.Follower  // of an upstream that has not answered yet; nil: it has
 	close       func() error
 }
 

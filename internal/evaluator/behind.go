@@ -37,8 +37,10 @@ func (e *behindError) Error() string {
 	return text + ": what was last known is served until the upstream has caught up, or has said so for a while"
 }
 
-// tells ends the doubt where the upstream told of what is served, or of what is newer.
+// tells keeps whose revision the upstream told of, and ends the doubt where that is
+// what is served, or newer.
 func (f *Follower) tells(at flag.Revision) {
+	f.store.Store(&at.StoreID)
 	if served := f.View().Revision; served.StoreID != at.StoreID || served.Number <= at.Number {
 		f.doubt.Store(nil)
 	}

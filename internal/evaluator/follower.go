@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -54,13 +55,15 @@ type Follower struct {
 	upstream *client.Client
 	id       string
 	interval time.Duration  // between two polls
-	want     string         // the environment; "" until one is known. Of who polls
+	want     string         // the environment; "" until the first greeting at the latest. Written with greeting held
+	greeting sync.Mutex     // held while what the upstream said of itself is judged
 	greeted  atomic.Bool    // the upstream that answers is known to be the right one
 	said     *client.Server // what the upstream said of itself before the first greeting; nil: it is asked. Of who polls
 	shared   *shared        // nil: it follows the upstream by itself
 
 	chain atomic.Pointer[[]string]
-	doubt atomic.Pointer[doubt] // nil: the upstream has what is served
+	doubt atomic.Pointer[doubt]  // nil: the upstream has what is served
+	store atomic.Pointer[string] // the id of the upstream's, as it told last; nil: it has told nothing
 }
 
 // NewFollower reads the upstream's definitions. Where the upstream cannot be
@@ -266,6 +269,8 @@ func (f *Follower) greet(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	f.greeting.Lock()
+	defer f.greeting.Unlock()
 	where := f.upstream.Endpoint()
 	switch {
 	case server.EvaluatorOnly:
@@ -287,6 +292,7 @@ func (f *Follower) greet(ctx context.Context) error {
 		f.want = server.Environment
 	}
 	f.chain.Store(&server.Chain)
+	f.store.Store(&server.Revision.StoreID)
 	return nil
 }
 

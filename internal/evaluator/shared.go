@@ -100,7 +100,7 @@ func (f *Follower) share(ctx context.Context, with Sharing, begins bool) error {
 		return err
 	}
 	f.shared.cycle, err = definitioncache.New(definitioncache.Options{
-		Cache: f.shared.cache, Timing: timing, Fetch: f.fetch, Apply: f.apply, MaxAge: with.KillTTL, Alone: with.KillTTL / 10 * aloneTenths,
+		Cache: ownCopies{f.shared.cache, f}, Timing: timing, Fetch: f.fetch, Apply: f.apply, MaxAge: with.KillTTL, Alone: with.KillTTL / 10 * aloneTenths,
 		Wake: f.shared.wake, Observe: f.observe, Log: f.log,
 	})
 	if err != nil {
