@@ -24,6 +24,7 @@ const (
 	HeartbeatInterval = time.Second     // how often the source is asked for its revision
 	DefaultStaleAfter = 3 * time.Second // silence after which answers are stale
 	WaitLimit         = time.Second     // how long a question waits for its minimum revision
+	awaitedInterval   = WaitLimit / 10  // how often what somebody waits for is looked for
 	degradedAfter     = 3               // failures in a row
 	heartbeatTimeout  = time.Second     // how long one heartbeat may take
 	catchUpTimeout    = 30 * time.Second
@@ -67,6 +68,7 @@ type Evaluator struct {
 	now        func() time.Time
 	staleAfter time.Duration
 	compiled   Compiled
+	awaited    func() // is called each awaitedInterval while somebody waits for a revision; nil: what is new comes by itself
 
 	present atomic.Pointer[version]
 

@@ -96,6 +96,7 @@ func (f *Follower) share(ctx context.Context, with Sharing, begins bool) error {
 		Sharing: with, wake: make(chan struct{}, 1),
 		key: definitioncache.Key{Environment: f.want, Scope: token.Read.String(), Schema: wire.DefinitionsSchema},
 	}
+	f.awaited = f.shared.rouse // the next look may be further away than anybody waits
 	if f.shared.cache, err = with.Open(f.shared.key, timing); err != nil {
 		return err
 	}

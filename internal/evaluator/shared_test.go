@@ -26,11 +26,17 @@ const killTTL = time.Second
 
 // place is where followers of a test share definitions, and may be lost.
 type place struct {
-	memory *definitioncache.Memory
-	lost   atomic.Bool
+	memory  *definitioncache.Memory
+	killTTL time.Duration
+	lost    atomic.Bool
 }
 
 func newPlace(t *testing.T) *place {
+	t.Helper()
+	return newPlaceOf(t, killTTL)
+}
+
+func newPlaceOf(t *testing.T, killTTL time.Duration) *place {
 	t.Helper()
 	poll := killTTL / 4
 	memory, err := definitioncache.NewMemory(definitioncache.Key{Environment: "test", Scope: "read", Schema: wire.DefinitionsSchema},
@@ -38,7 +44,7 @@ func newPlace(t *testing.T) *place {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &place{memory: memory}
+	return &place{memory: memory, killTTL: killTTL}
 }
 
 // part is a follower's part, and what it counted last.
@@ -73,7 +79,7 @@ func (p *place) join(t *testing.T, up *client.Client, options evaluator.Follower
 	t.Helper()
 	own := &part{Cache: p.memory.Join(), place: p}
 	options.Sharing = &evaluator.Sharing{
-		KillTTL: killTTL,
+		KillTTL: p.killTTL,
 		Open: func(key definitioncache.Key, _ definitioncache.Timing) (definitioncache.Cache, error) {
 			if want := (definitioncache.Key{Environment: "test", Scope: "read", Schema: wire.DefinitionsSchema}); key != want {
 				t.Errorf("it shares under %+v", key)

@@ -38,7 +38,7 @@ func (e *Evaluator) view(v *version) View {
 // ErrStoreChanged at once. A minimum without a store id is of any store. Beside
 // the errors too the view is the present one.
 func (e *Evaluator) WaitFor(ctx context.Context, minimum flag.Revision) (View, error) {
-	var limit <-chan time.Time
+	var limit, again <-chan time.Time
 	for {
 		v := e.present.Load()
 		at := v.snapshot.Revision
@@ -52,8 +52,14 @@ func (e *Evaluator) WaitFor(ctx context.Context, minimum flag.Revision) (View, e
 		if limit == nil {
 			limit = time.After(WaitLimit)
 		}
+		if e.awaited != nil && again == nil {
+			e.awaited()
+			again = time.After(awaitedInterval)
+		}
 		select {
 		case <-v.newer:
+		case <-again:
+			again = nil
 		case <-limit:
 			return e.view(v), ErrNotReached
 		case <-ctx.Done():
