@@ -1,8 +1,11 @@
 package evaluator_test
 
 import (
+	"log/slog"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/bunting-flags/terraform-provider-bunting/buntingtest"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/client"
@@ -31,14 +34,15 @@ func TestWhatIsAheadOfTheUpstreamIsNotFresh(t *testing.T) {
 	at := write(flag.Put(&flag.Hold{FlagKey: "pay", Holder: "ops", Reason: "it burns"}))
 	reach(t, p.member(t, server, evaluator.FollowerOptions{}).Follower, at)
 	kept := evaluator.FollowerOptions{Options: evaluator.Options{Known: ahead(at, boolean("pay"))}}
-	alone, _ := follow(t, server, kept)
-	for name, f := range map[string]*evaluator.Follower{
-		"follows others": p.member(t, server, kept).Follower,
-		"leads":          newPlace(t).member(t, server, kept).Follower,
-		"shares nothing": alone,
-	} {
+	for name, place := range map[string]*place{"follows others": p, "leads": newPlace(t), "shares nothing": nil} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			var f *evaluator.Follower
+			if place == nil {
+				f, _ = follow(t, server, kept)
+			} else {
+				f = place.member(t, server, kept).Follower
+			}
 			degraded := false
 			for range 40 {
 				view := f.View()
@@ -70,4 +74,42 @@ func TestWhatIsAheadOfTheUpstreamIsNotFresh(t *testing.T) {
 			}
 		})
 	}
+}
+
+// No standing hold is lost because an upstream went back: that is for people to decide.
+func TestAHoldThatTheUpstreamDoesNotHaveStays(t *testing.T) {
+	t.Parallel()
+	server := buntingtest.Start(t)
+	at := writer(t, server)(flag.Put(boolean("pay")))
+	known := ahead(at, boolean("pay"), &flag.Hold{FlagKey: "pay", Holder: "ops", Reason: "it burns"})
+	lines := make(said, 100)
+	f, _ := follow(t, server, evaluator.FollowerOptions{Options: evaluator.Options{Known: known, Log: slog.New(slog.NewTextHandler(lines, nil))}})
+	for limit := time.After(40 * time.Second); ; {
+		select {
+		case line := <-lines:
+			if !strings.Contains(line, "which lacks the hold of") {
+				continue
+			}
+			if !strings.Contains(line, "start this server anew without what it keeps") {
+				t.Error(line)
+			}
+		case <-limit:
+			t.Error("it does not say what to do")
+		}
+		break
+	}
+	if a := f.View().Evaluate("pay", flag.Context{}); a.Source != flag.SourceKilled || !a.Stale || f.Health().Status != client.Degraded {
+		t.Errorf("at %v it answers %+v, %+v", f.View().Revision, a, f.Health())
+	}
+}
+
+// said is a log's lines, of which the first ones count.
+type said chan string
+
+func (s said) Write(line []byte) (int, error) {
+	select {
+	case s <- string(line):
+	default:
+	}
+	return len(line), nil
 }

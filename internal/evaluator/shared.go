@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -14,7 +13,6 @@ import (
 	"github.com/bunting-flags/terraform-provider-bunting/definitioncache"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/client"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
-	"github.com/bunting-flags/terraform-provider-bunting/internal/store"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/token"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/wire"
 )
@@ -64,12 +62,6 @@ type shared struct {
 	life      context.Context //nolint:containedctx // Run's, which ends the stream.
 	end       context.CancelFunc
 	streaming sync.WaitGroup
-}
-
-// word is what the upstream said by its stream.
-type word struct {
-	revision flag.Revision
-	at       time.Time // when it said that it hears its own source of truth; zero: it has not
 }
 
 // share joins those who share the definitions, and takes the first step. Where
@@ -187,56 +179,6 @@ func (f *Follower) observe(counts definitioncache.Counts) {
 	}
 }
 
-// stream is the leader's: it hears of each change, which the next step publishes.
-// What the stream does not bring that step asks for.
-func (f *Follower) stream(ctx context.Context) {
-	for pause := time.Duration(0); ; {
-		events, err := f.watch(ctx)
-		f.shared.heard.Store(nil)
-		if ctx.Err() != nil {
-			return
-		}
-		if events > 0 {
-			pause = 0
-			if !errors.Is(err, client.ErrResync) && !errors.Is(err, errGap) {
-				f.log.WarnContext(ctx, "the change stream ended", "error", err.Error())
-			}
-		}
-		f.shared.rouse()
-		pause = min(max(2*pause, HeartbeatInterval/4), longestPause)
-		if !sleep(ctx, pause/2+rand.N(pause/2)) { //nolint:gosec // It spreads load, it keeps no secret.
-			return
-		}
-	}
-}
-
-// streamed learns from a message of the stream.
-func (s *shared) streamed(e client.Event) {
-	if s == nil {
-		return
-	}
-	said := word{revision: e.Revision}
-	if before := s.heard.Load(); before != nil {
-		said.at = before.at
-	}
-	changed := e.Revision.Number > e.Previous
-	if !changed && !e.Silent {
-		said.at = time.Now()
-	}
-	s.heard.Store(&said)
-	if changed {
-		s.rouse() // now that it counts
-	}
-}
-
-// hears reports whether the stream tells all that there is: half of the time that a
-// kill may take is for it to be silent, and half for the shared copy to grow old. What
-// is served and did not come by it, it does not confirm.
-func (f *Follower) hears() bool {
-	said := f.shared.heard.Load()
-	return said != nil && said.revision == f.View().Revision && time.Since(said.at) <= f.shared.KillTTL/2
-}
-
 // fetch gives what the upstream has: by the stream, else by asking.
 func (f *Follower) fetch(ctx context.Context, known definitioncache.Revision) (definitioncache.Received, error) {
 	f.shared.older = nil
@@ -327,30 +269,4 @@ func (f *Follower) apply(_ context.Context, found definitioncache.Copy) error {
 	}
 	f.shared.applied = at
 	return nil
-}
-
-// difference gives the commit that leads from what is known to later definitions of
-// the same store. It tells of tokens unless what is known is too old for that.
-func difference(known *flag.Snapshot, later wire.Definitions) Commit {
-	c := Commit{Commit: store.Commit{Revision: later.Snapshot.Revision}, Previous: known.Revision.Number, Joined: known.Revision.Number < later.TokensSince}
-	if !slices.Equal(known.Supersedes, later.Snapshot.Supersedes) {
-		c.Joined, c.Superseded = true, later.Snapshot.Supersedes
-	}
-	for o := range later.Snapshot.Objects() {
-		// The same revision of one store is the same object.
-		if before := known.Object(o.Ref()); before == nil || before.Stamp().Revision != o.Stamp().Revision {
-			c.Edits = append(c.Edits, flag.Edit{Ref: o.Ref(), Object: o})
-		}
-	}
-	for o := range known.Objects() {
-		if later.Snapshot.Object(o.Ref()) == nil {
-			c.Edits = append(c.Edits, flag.Edit{Ref: o.Ref()})
-		}
-	}
-	for _, t := range later.Revoked {
-		if t.Revision > known.Revision.Number {
-			c.Tokens = append(c.Tokens, token.Token{ID: t.ID, RevokedAt: time.Now()})
-		}
-	}
-	return c
 }
