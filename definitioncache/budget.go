@@ -33,7 +33,6 @@ func (c *Cycle) alone(ctx context.Context, cause error) error {
 	if ctx.Err() != nil || errors.Is(cause, ErrShutdown) {
 		return cause
 	}
-	c.counts.CacheErrors++
 	c.budget.cause = cause
 	return errors.Join(cause, c.ask(ctx))
 }
@@ -115,7 +114,16 @@ func (c *Cycle) patiently(ctx context.Context) (context.Context, context.CancelF
 func (c *Cycle) shouldFetch(ctx context.Context, need Need) (Turn, error) {
 	ctx, cancel := c.patiently(ctx)
 	defer cancel()
-	return c.options.Cache.ShouldFetch(ctx, need)
+	turn, err := c.options.Cache.ShouldFetch(ctx, need)
+	c.failedCache(err)
+	return turn, err
+}
+
+// failedCache counts a call of the cache that failed.
+func (c *Cycle) failedCache(err error) {
+	if err != nil && !errors.Is(err, ErrShutdown) {
+		c.counts.CacheErrors++
+	}
 }
 
 // definitions reads the shared copy, but for the bytes of one that is overruled.
@@ -123,6 +131,7 @@ func (c *Cycle) definitions(ctx context.Context) (*Copy, error) {
 	ctx, cancel := c.patiently(ctx)
 	defer cancel()
 	found, err := c.options.Cache.Definitions(ctx, cmp.Or(c.overruled, c.known()))
+	c.failedCache(err)
 	if err == nil && found != nil && found.Revision == c.overruled {
 		return nil, fmt.Errorf("the shared copy is not taken: it has revision %d, which could not be read, or which the server does not have", found.Revision.Number)
 	}

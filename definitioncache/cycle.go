@@ -34,7 +34,7 @@ type Cycle struct {
 	published Header     // what conditional fetches go by: it is in the shared copy for certain
 	doubt     doubt
 	tooLarge  error     // what is served is, to be shared; nil: it is not
-	overruled Revision  // a copy of just this one is not taken, and replaced: the server does not have it, or it can not be read
+	overruled Revision  // a copy of just this one is not taken, and replaced: the server does not have it, or it cannot be read
 	patience  time.Time // until when this step waits for the cache
 	failures  int       // of fetches, in a row
 	yieldTill time.Time // somebody else is to lead
@@ -53,7 +53,7 @@ func New(options Options) (*Cycle, error) {
 	case options.Fetch == nil || options.Apply == nil:
 		return nil, errors.New("sharing definitions needs a way to fetch and one to apply them; found none")
 	case options.MaxAge < 0 || options.Alone < 0:
-		return nil, fmt.Errorf("the greatest age and the interval of fetching alone can not be negative; found %s and %s", options.MaxAge, options.Alone)
+		return nil, fmt.Errorf("the greatest age and the interval of fetching alone cannot be negative; found %s and %s", options.MaxAge, options.Alone)
 	}
 	if err := options.Timing.Validate(); err != nil {
 		return nil, err
@@ -191,13 +191,13 @@ func (c *Cycle) take(ctx context.Context, found *Copy) error {
 // not renewed for too long.
 func (c *Cycle) keep(ctx context.Context) error {
 	if c.options.MaxAge > 0 && !time.Now().Before(c.late()) {
-		return c.alone(ctx, fmt.Errorf("nobody has confirmed the shared copy for %s, and %s are allowed", time.Since(c.copied).Round(time.Millisecond), c.options.MaxAge))
+		return c.alone(ctx, fmt.Errorf("the shared copy was last confirmed %s ago, and before %s have passed the server is asked: whoever leads is away, or does not hear it", time.Since(c.copied).Round(time.Millisecond), c.options.MaxAge))
 	}
 	c.rest()
 	return nil
 }
 
-// replace publishes anew what can not be used, if it is our turn.
+// replace publishes anew what cannot be used, if it is our turn.
 func (c *Cycle) replace(ctx context.Context, cause error) error {
 	if c.applied == nil {
 		return errors.Join(cause, c.start(ctx))
@@ -209,7 +209,6 @@ func (c *Cycle) replace(ctx context.Context, cause error) error {
 	if err != nil || turn == Follow {
 		return c.alone(ctx, errors.Join(cause, err))
 	}
-	c.counts.CacheErrors++
 	return errors.Join(cause, c.fetchAndPublish(ctx, Header{}))
 }
 
@@ -283,7 +282,7 @@ func (c *Cycle) tell(ctx context.Context, err error) {
 		c.options.Log.InfoContext(ctx, "shared definitions: all is well again")
 	case err != nil && (!c.trouble || time.Since(c.toldAt) >= time.Minute):
 		c.trouble, c.toldAt = true, time.Now()
-		c.options.Log.WarnContext(ctx, "shared definitions: what was last known is served", "error", strings.ReplaceAll(err.Error(), "\n", "; "))
+		c.options.Log.WarnContext(ctx, "shared definitions: not all is well", "error", strings.ReplaceAll(err.Error(), "\n", "; "))
 	}
 }
 

@@ -27,7 +27,7 @@ func TestWhatIsHandedInIsChecked(t *testing.T) {
 		"must outlive the lock":   func(o *definitioncache.Options) { o.Timing.Copy = o.Timing.Lock },
 		"the deadline of a fetch": func(o *definitioncache.Options) { o.Timing.Fetch = 0 },
 		"poll and":                func(o *definitioncache.Options) { o.Timing.Poll = 0 },
-		"can not be negative":     func(o *definitioncache.Options) { o.MaxAge = -1 },
+		"cannot be negative":      func(o *definitioncache.Options) { o.MaxAge = -1 },
 	} {
 		options := definitioncache.Options{Cache: memory.Join(), Timing: timing, Fetch: s.fetch, Apply: (&process{}).apply}
 		change(&options)

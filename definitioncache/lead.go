@@ -36,9 +36,6 @@ func (c *Cycle) takeOver(ctx context.Context) error {
 			c.published = found.Header
 		}
 	}
-	if err != nil {
-		c.counts.CacheErrors++
-	}
 	return errors.Join(err, c.fetchAndPublish(ctx, c.published))
 }
 
@@ -91,7 +88,7 @@ func (c *Cycle) publishing(ctx context.Context, err error) error {
 		c.counts.RefusedAsOlder++
 		return errors.Join(fmt.Errorf("share the definitions: %w", err), c.follow(ctx))
 	default:
-		c.counts.CacheErrors++
+		c.failedCache(err)
 		err = fmt.Errorf("share the definitions: %w", err)
 		if errors.Is(err, ErrTooLarge) {
 			c.tooLarge = err
@@ -162,11 +159,12 @@ func (c *Cycle) apply(ctx context.Context, received Received) error {
 	return nil
 }
 
-// applyCopy takes over the shared copy. One that can not be read is overruled.
+// applyCopy takes over the shared copy. One that cannot be read is overruled.
 func (c *Cycle) applyCopy(ctx context.Context, found *Copy) error {
 	if err := c.options.Apply(ctx, *found); err != nil {
 		if errors.Is(err, ErrUnusable) {
 			c.overruled = found.Revision
+			c.counts.CacheErrors++
 		}
 		return fmt.Errorf("apply the shared copy: %w", err)
 	}

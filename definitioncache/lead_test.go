@@ -76,7 +76,7 @@ func TestALeaderThatJustStartedGoesOnFromTheCopy(t *testing.T) {
 					t.Error("it does not say what is wrong")
 				}
 				s.wasAsked(t, c.asked...)
-				if counts := p.seen(); !counts.Leader || (counts.CacheErrors == 1) != (c.complain != nil) {
+				if counts := p.seen(); !counts.Leader || (counts.CacheErrors == 1) != (c.reading != nil) {
 					t.Errorf("it counts %+v", counts)
 				}
 				cache.set(nil, nil, nil)

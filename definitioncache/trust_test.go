@@ -107,7 +107,7 @@ func TestWhatWasOverruledIsNotTakenFromTheCopyAgain(t *testing.T) {
 	}
 }
 
-// unread is a copy that looks good and can not be read.
+// unread is a copy that looks good and cannot be read.
 const unread = 1 << 40
 
 // unreadable makes Apply fail for that copy, and counts.
@@ -117,7 +117,7 @@ func unreadable(times *atomic.Int64, reason error) func(*definitioncache.Options
 		o.Apply = func(ctx context.Context, definitions definitioncache.Copy) error {
 			if definitions.Revision.Number == unread {
 				times.Add(1)
-				return fmt.Errorf("the definitions can not be read: %w", reason)
+				return fmt.Errorf("the definitions cannot be read: %w", reason)
 			}
 			return apply(ctx, definitions)
 		}

@@ -309,7 +309,7 @@ func TestProxiesLoseTheirRedis(t *testing.T) {
 	f.leader(t)
 	f.arrives(t, "with the Redis back", f.proxies...)
 	for _, s := range f.proxies {
-		if told := strings.Count(s.log(t), `"msg":"shared definitions: what was last known is served"`); told > 3 {
+		if told := strings.Count(s.log(t), `"msg":"shared definitions: not all is well"`); told > 3 {
 			t.Errorf("a proxy told of its trouble %d times", told)
 		}
 	}

@@ -1,6 +1,8 @@
 package evaluator
 
 import (
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/bunting-flags/terraform-provider-bunting/internal/client"
@@ -83,11 +85,14 @@ func (e *Evaluator) outcome(err error) {
 		return
 	}
 	failed, reason := e.failures.Add(1), err.Error()
+	if said, ok := errors.AsType[*client.Error](err); ok {
+		reason = fmt.Sprintf("%s of %s", said.Kind, said.Endpoint) // the text may count the attempts
+	}
 	switch {
 	case failed == degradedAfter:
-		e.log.Error("the source of truth does not answer: serving what was last known", "error", reason)
+		e.log.Error("the source of truth does not answer: serving what was last known", "error", err.Error())
 	case reason != e.told:
-		e.log.Warn("the source of truth did not answer", "error", reason)
+		e.log.Warn("the source of truth did not answer", "error", err.Error())
 	}
 	e.told = reason
 }

@@ -59,6 +59,7 @@ type shared struct {
 	failed    time.Time       // when the upstream last failed to answer
 	leader    bool            // the last step's
 	led       bool            // in any step
+	told      bool            // that it leads, in the log
 	life      context.Context //nolint:containedctx // Run's, which ends the stream.
 	end       context.CancelFunc
 	streaming sync.WaitGroup
@@ -151,9 +152,11 @@ func (s *shared) listen(ctx context.Context, words <-chan struct{}) {
 // observe learns from a step.
 func (f *Follower) observe(counts definitioncache.Counts) {
 	s := f.shared
-	if s.leader != counts.Leader {
-		s.leader = counts.Leader
-		s.led = s.led || s.leader
+	s.leader = counts.Leader
+	s.led = s.led || s.leader
+	// While nobody hears the upstream the lead goes round, which is no news.
+	if s.leader != s.told && (s.told || f.HeardWithin(s.KillTTL)) {
+		s.told = s.leader
 		f.log.Info("shared definitions: who leads has changed", "leader", s.leader)
 	}
 	switch {

@@ -37,7 +37,7 @@ func (t *Telemetry) DefinitionCache(killTTL time.Duration) (observe func(definit
 		changes:   about("leadership_changes_total", "How often this server began or ceased to lead."),
 		age:       about("age_seconds", "How long ago the upstream last confirmed, to this server or to the leader, what is served here; there is none before anything is."),
 		limit:     about("kill_ttl_seconds", "How old that may become before the upstream is asked (definition_cache.kill_ttl)."),
-		fetches:   about("fetches_total", "How often the upstream's definitions were taken: as the leader, from its stream too, or without the cache."),
+		fetches:   about("fetches_total", "How often the upstream was asked for definitions, or its stream taken for the answer: as the leader, or without the cache."),
 		published: about("published_total", "How often this server published changed definitions."),
 		older:     about("refused_as_older_total", "Copies and answers that were not taken, because they were older than what was there."),
 		errors:    about("errors_total", "How often the shared place was of no use."),
