@@ -124,7 +124,7 @@ var table = []Setting{
 	row(sharing, "definition_cache.redis_prefix", "bunting", keyPrefix, func(s *Settings) *string { return &s.DefinitionCache.RedisPrefix }, withRedis,
 		"how the keys in the Redis begin"),
 	row(sharing, "definition_cache.directory", "", optionalPath, func(s *Settings) *string { return &s.DefinitionCache.Directory }, withUpstream,
-		"folder in which proxies of one machine, or of one disk, share the definitions, in place of a Redis"),
+		"folder, on a disk of this machine, in which its proxies share the definitions, in place of a Redis"),
 	row(sharing, "definition_cache.kill_ttl", "2s", duration(400*time.Millisecond), func(s *Settings) *time.Duration { return &s.DefinitionCache.KillTTL }, withSharing,
 		"within what time a kill reaches every proxy: where the shared copy is older, the upstream is asked; it is looked at four times as often"),
 

@@ -161,6 +161,6 @@ func (e *Evaluator) Delta(since flag.Revision) (v View, delta []flag.Edit, ok bo
 	for ref := range differs {
 		delta = append(delta, flag.Edit{Ref: ref, Object: present.snapshot.Object(ref)})
 	}
-	slices.SortFunc(delta, func(a, b flag.Edit) int { return compareRefs(a.Ref, b.Ref) })
+	slices.SortFunc(delta, func(a, b flag.Edit) int { return a.Ref.Compare(b.Ref) })
 	return v, delta, true
 }

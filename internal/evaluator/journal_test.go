@@ -136,7 +136,7 @@ func TestDeltasLeadToTheSnapshot(t *testing.T) {
 		if !ok {
 			t.Fatal("no delta")
 		}
-		if !slices.IsSortedFunc(delta, func(a, b flag.Edit) int { return compareRefs(a.Ref, b.Ref) }) {
+		if !slices.IsSortedFunc(delta, func(a, b flag.Edit) int { return a.Ref.Compare(b.Ref) }) {
 			t.Fatal("the delta is not in order")
 		}
 		mine = mine.With(view.Revision, slices.Values(delta))

@@ -1,11 +1,9 @@
 package evaluator
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"iter"
-	"strings"
 	"time"
 
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
@@ -153,8 +151,4 @@ func (e *Evaluator) Size(prefix flag.Key) (flags, overrides, holds int, bytes in
 		holds++
 	}
 	return flags, overrides, holds, snapshotBytes(v.snapshot, prefix)
-}
-
-func compareRefs(a, b flag.Ref) int {
-	return cmp.Or(cmp.Compare(a.Kind, b.Kind), strings.Compare(string(a.Key), string(b.Key)), strings.Compare(a.ID, b.ID))
 }

@@ -52,7 +52,7 @@ func cacheSchema() schema.SingleNestedAttribute {
 		Optional: true,
 		Attributes: map[string]schema.Attribute{
 			"directory": schema.StringAttribute{
-				MarkdownDescription: "Folder for it, private to the user. Without it definitions are not shared, and answers are kept in `bunting` in the user's cache folder (`$XDG_CACHE_HOME` or `~/.cache` on Linux). Also from `BUNTING_CACHE_DIRECTORY`.",
+				MarkdownDescription: "Folder for it, private to the user and on a disk of this machine. Without it definitions are not shared, and answers are kept in `bunting` in the user's cache folder (`$XDG_CACHE_HOME` or `~/.cache` on Linux). Also from `BUNTING_CACHE_DIRECTORY`.",
 				Optional:            true,
 			},
 			"max_age": schema.StringAttribute{

@@ -43,6 +43,8 @@ type intervention struct {
 type middleman struct {
 	*httptest.Server
 
+	reading sync.Mutex // held while somebody steps in before everything is read: who asks again waits for it
+
 	mu    sync.Mutex
 	armed map[flag.Key]intervention
 	calls []asked
@@ -69,12 +71,16 @@ func newMiddleman(t *testing.T, server *buntingtest.Server) *middleman {
 			t.Errorf("%s: %v", call, err) // then the tests that count on it prove nothing
 		}
 		if call == "GetSnapshot" { // reads everything
+			m.reading.Lock()
 			for _, key := range m.waiting() {
 				objects = append(objects, asked{ref: flag.FlagRef(key)})
 			}
 		}
 		for _, a := range objects {
 			m.before(a)
+		}
+		if call == "GetSnapshot" {
+			m.reading.Unlock()
 		}
 		road.ServeHTTP(w, r)
 	}))
