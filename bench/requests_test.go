@@ -15,9 +15,10 @@ import (
 
 	"github.com/bunting-flags/terraform-provider-bunting/buntingtest"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/provider"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/redistest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, redistest.Redials()) }
 
 // parallelism is how many objects Terraform works on at once.
 const parallelism = 10

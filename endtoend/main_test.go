@@ -11,10 +11,12 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/bunting-flags/terraform-provider-bunting/internal/redistest"
 )
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+	goleak.VerifyTestMain(m, redistest.Redials(), goleak.Cleanup(func(code int) {
 		if builtDir != "" {
 			_ = os.RemoveAll(builtDir)
 		}

@@ -12,9 +12,11 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/bunting-flags/terraform-provider-bunting/internal/redistest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, redistest.Redials()) }
 
 // secret is the token of every test's client: what no message may hold.
 const secret = "bunting_secret-secret-secret"

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/bunting-flags/terraform-provider-bunting/internal/redistest"
 )
 
 // userCache is where this user's programs, like go, keep what they can make again.
@@ -19,7 +21,7 @@ func TestMain(m *testing.M) {
 	// The servers that plugin-testing runs in this process are go-plugin's, whose readers of standard output end with
 	// the process only.
 	stdio := goleak.IgnoreAnyFunction("github.com/hashicorp/go-plugin.copyChan")
-	goleak.VerifyTestMain(m, stdio, goleak.Cleanup(func(code int) {
+	goleak.VerifyTestMain(m, stdio, redistest.Redials(), goleak.Cleanup(func(code int) {
 		if pluginFolder != "" {
 			os.RemoveAll(pluginFolder)
 		}
