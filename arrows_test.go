@@ -41,7 +41,7 @@ var arrows = map[string][]string{
 	"internal/store/postgrestest":     {},
 	"internal/store/storetest":        {"internal/store", "internal/token", "internal/flag"},
 	"internal/store":                  {"internal/token", "internal/flag"},
-	"internal/wire":                   {"internal/token", "internal/flag", "gen/bunting/v1", "gen/pbflags/v1"},
+	"internal/wire":                   {"definitioncache", "internal/token", "internal/flag", "gen/bunting/v1", "gen/pbflags/v1"},
 	"internal/token":                  {"internal/flag"},
 	"internal/flag":                   {},
 	"definitioncache":                 {},

@@ -167,7 +167,7 @@ func (r *sharedReading) take(_ context.Context, found definitioncache.Copy) (err
 // readDefinitions reads a shared copy. What the token does not cover is not in one
 // that a program like this has written.
 func readDefinitions(found definitioncache.Copy, server Server) (*flag.Snapshot, error) {
-	d, err := wire.DecodeDefinitions(found.Body, server.Environment, flag.Revision{StoreID: found.Revision.Store, Number: found.Revision.Number})
+	d, err := wire.DecodeDefinitions(found)
 	if err != nil {
 		return nil, err
 	}
@@ -184,27 +184,27 @@ func (r *sharedReading) fetch(ctx context.Context, known definitioncache.Revisio
 	if r.confirmed == nil && r.failed == nil {
 		r.confirm(ctx)
 	}
-	if e, ok := errors.AsType[*Error](r.failed); ok && (e.Kind == Unauthenticated || e.Kind == Denied || e.Kind == RateLimited) {
-		return definitioncache.Received{}, fmt.Errorf("%w: %w", definitioncache.ErrDenied, r.failed)
-	}
 	if r.failed != nil {
-		return definitioncache.Received{}, r.failed
+		return definitioncache.Received{}, AsDenied(r.failed)
 	}
-	at := r.confirmed.Revision
-	received := definitioncache.Received{Header: definitioncache.Header{
-		Key: r.key, Revision: definitioncache.Revision{Store: at.StoreID, Number: at.Number}, FetchedAt: time.Now().UTC(),
-	}}
+	received := definitioncache.Received{Header: wire.HeaderOf(r.key, r.confirmed)}
 	received.Key.Environment = r.confirmed.Environment // of another server's nothing is shared
-	for _, place := range r.confirmed.Supersedes {
-		id, _, _ := strings.Cut(place, "@")
-		received.Supersedes = append(received.Supersedes, id)
-	}
 	if received.Unchanged = received.Revision == known; received.Unchanged {
 		return received, nil
 	}
 	var err error
 	received.Body, err = wire.EncodeDefinitions(wire.Definitions{Snapshot: r.confirmed})
 	return received, err
+}
+
+// AsDenied wraps [definitioncache.ErrDenied] around an error that says that the server
+// denies what was asked, or wants to be asked less: it would soon again. Others it
+// gives as they are.
+func AsDenied(err error) error {
+	if e, ok := errors.AsType[*Error](err); ok && (e.Kind == Unauthenticated || e.Kind == Denied || e.Kind == RateLimited) {
+		return fmt.Errorf("%w: %w", definitioncache.ErrDenied, err)
+	}
+	return err
 }
 
 // confirm asks the server for what differs from the shared copy, or for everything.

@@ -277,17 +277,23 @@ func TestNobodyReadsWhatAStrongerTokenShared(t *testing.T) {
 // shares publishes something else for the caller's copy.
 func (o *operation) shares(t *testing.T, change func(*flag.Snapshot) *flag.Snapshot) {
 	t.Helper()
-	server := must(o.Server(t.Context()))
-	s := change(must(o.Snapshot(t.Context(), server.Actor.Prefix)))
+	s := change(must(o.Snapshot(t.Context(), must(o.Server(t.Context())).Actor.Prefix)))
 	o.gate.calls()
 	o.gate.asked = []string{"GetServer"} // as if nothing had been read yet
+	o.publishes(t, s.Revision, must(wire.EncodeDefinitions(wire.Definitions{Snapshot: s})))
+}
+
+// publishes puts any bytes in the place of the caller's copy.
+func (o *operation) publishes(t *testing.T, at flag.Revision, body []byte) {
+	t.Helper()
+	server := must(o.Server(t.Context()))
 	cache := must(o.openShared(server))
 	if turn, err := cache.ShouldFetch(t.Context(), definitioncache.Refresh); err != nil || turn != definitioncache.Lead {
 		t.Fatal(turn, err)
 	}
 	received := definitioncache.Received{
-		Header: definitioncache.Header{Key: sharedKey(server), Revision: definitioncache.Revision{Store: s.Revision.StoreID, Number: s.Revision.Number}, FetchedAt: time.Now()},
-		Body:   must(wire.EncodeDefinitions(wire.Definitions{Snapshot: s})),
+		Header: definitioncache.Header{Key: sharedKey(server), Revision: definitioncache.Revision{Store: at.StoreID, Number: at.Number}, FetchedAt: time.Now()},
+		Body:   body,
 	}
 	if err := cache.DefinitionsReceived(t.Context(), received); err != nil {
 		t.Fatal(err)

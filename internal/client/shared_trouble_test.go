@@ -126,6 +126,29 @@ func TestARedisInTrouble(t *testing.T) {
 	}
 }
 
+// A copy that no program of this version can read, of a revision ahead of the
+// server's, is in the way of one operation only.
+func TestACopyThatNobodyCanReadIsReplaced(t *testing.T) {
+	t.Parallel()
+	for name, place := range places(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := startServer(t)
+			operator, _ := gated(t, server, server.AdminToken)
+			fill(t, operator, 20, 0)
+			o := begins(t, server, server.AdminToken, place, 0, nil)
+			ahead := must(o.Server(t.Context())).Revision
+			ahead.Number += 1000
+			o.publishes(t, ahead, []byte{0x0a, 0}) // an object that is none
+			o.reads(t, server, "GetSnapshot")
+			o.warned(t, "cannot be read")
+			next := begins(t, server, server.AdminToken, place, 0, nil)
+			next.reads(t, server)
+			next.warned(t, "")
+		})
+	}
+}
+
 // A server that refuses, or does not answer, is asked once, and the error is that of
 // an operation without a shared place.
 func TestAServerInTroubleIsAskedOnce(t *testing.T) {

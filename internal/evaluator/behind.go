@@ -8,8 +8,9 @@ import (
 )
 
 // An upstream that answers with an older revision than what is served is believed when
-// it has said so disbelief times in a row, for as long as distrust: one that lags
-// behind others does for seconds (as definitioncache has it).
+// it has said so disbelief times in a row, for as long as distrusts: one that lags
+// behind others does for seconds. (Of what only the shared copy told, definitioncache
+// has a rule of its own.)
 const (
 	disbelief = 5
 	distrusts = 10 * time.Second

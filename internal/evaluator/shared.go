@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -50,7 +48,7 @@ type shared struct {
 	cycle *definitioncache.Cycle
 	wake  chan struct{} // something is to be published, or to be read
 
-	heard atomic.Pointer[word] // nil: the present stream has not said anything
+	heard atomic.Pointer[word] // nil: no stream has said anything
 
 	// Of the cycle's steps, which follow each other.
 	applied   flag.Revision   // taken over last; zero: nothing yet
@@ -207,13 +205,7 @@ func (f *Follower) fetch(ctx context.Context, known definitioncache.Revision) (d
 	}
 	at := v.snapshot.Revision
 	f.shared.fetched = at
-	received := definitioncache.Received{Header: definitioncache.Header{
-		Key: f.shared.key, Revision: definitioncache.Revision{Store: at.StoreID, Number: at.Number}, FetchedAt: f.now().UTC(),
-	}}
-	for _, place := range v.snapshot.Supersedes {
-		id, _, _ := strings.Cut(place, "@")
-		received.Supersedes = append(received.Supersedes, id)
-	}
+	received := definitioncache.Received{Header: wire.HeaderOf(f.shared.key, v.snapshot)}
 	if received.Unchanged = received.Revision == known; received.Unchanged {
 		return received, nil
 	}
@@ -226,12 +218,10 @@ func (f *Follower) fetch(ctx context.Context, known definitioncache.Revision) (d
 
 // denied marks what the upstream refuses us, and would soon again.
 func denied(err error) error {
-	e, told := errors.AsType[*client.Error](err)
-	p, refused := errors.AsType[*flag.Problem](err)
-	if refused && p.Kind == flag.ProblemDenied || told && slices.Contains([]client.Kind{client.Unauthenticated, client.Denied, client.RateLimited}, e.Kind) {
+	if p, ok := errors.AsType[*flag.Problem](err); ok && p.Kind == flag.ProblemDenied { // of the token's scope
 		return fmt.Errorf("%w: %w", definitioncache.ErrDenied, err)
 	}
-	return err
+	return client.AsDenied(err)
 }
 
 // apply takes over what was shared: within one store as one commit, so that whoever
@@ -254,8 +244,8 @@ func (f *Follower) apply(_ context.Context, found definitioncache.Copy) error {
 		}
 		if d.Snapshot == nil {
 			var err error
-			if d, err = wire.DecodeDefinitions(found.Body, f.want, at); err != nil {
-				return fmt.Errorf("%w: %w", definitioncache.ErrUnusable, err)
+			if d, err = wire.DecodeDefinitions(found); err != nil {
+				return err
 			}
 		}
 		if known.Revision.StoreID != at.StoreID {

@@ -86,6 +86,16 @@ func (s *Snapshot) TookPlaceOf(known Revision) bool {
 	return false
 }
 
+// SupersededStores gives the ids of the stores whose place this one has taken, whatever
+// revision they had.
+func (s *Snapshot) SupersededStores() []string {
+	ids := make([]string, len(s.Supersedes))
+	for i, place := range s.Supersedes {
+		ids[i], _, _ = strings.Cut(place, "@")
+	}
+	return ids
+}
+
 // Flag finds a flag; nil when there is none.
 func (s *Snapshot) Flag(key Key) *Flag { return s.flags.find(FlagRef(key)) }
 

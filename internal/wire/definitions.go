@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/bunting-flags/terraform-provider-bunting/definitioncache"
 	buntingv1 "github.com/bunting-flags/terraform-provider-bunting/gen/bunting/v1"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
 )
@@ -30,6 +32,14 @@ type Definitions struct {
 type RevokedToken struct {
 	ID       string
 	Revision int64 // that revoked it
+}
+
+// HeaderOf gives what is said beside a snapshot that a server has just told.
+func HeaderOf(key definitioncache.Key, s *flag.Snapshot) definitioncache.Header {
+	return definitioncache.Header{
+		Key: key, Revision: definitioncache.Revision{Store: s.Revision.StoreID, Number: s.Revision.Number},
+		Supersedes: s.SupersededStores(), FetchedAt: time.Now().UTC(),
+	}
 }
 
 // EncodeDefinitions writes definitions but for what is said beside them: their
@@ -60,11 +70,12 @@ const (
 	fieldTokensSince
 )
 
-// DecodeDefinitions reads what EncodeDefinitions wrote of an environment at a
-// revision. It goes through the bytes one object after the other, and ends with the
-// first that is wrong: hostile ones cost no more memory than as many good ones. The
-// error says what is wrong.
-func DecodeDefinitions(body []byte, environment string, at flag.Revision) (Definitions, error) {
+// DecodeDefinitions reads a shared copy of what EncodeDefinitions wrote. It goes
+// through the bytes one object after the other, and ends with the first that is
+// wrong: hostile ones cost no more memory than as many good ones. The error says what
+// is wrong, and wraps [definitioncache.ErrUnusable].
+func DecodeDefinitions(found definitioncache.Copy) (Definitions, error) {
+	at, body := flag.Revision{StoreID: found.Revision.Store, Number: found.Revision.Number}, found.Body
 	var d Definitions
 	var supersedes []string
 	var edits []flag.Edit
@@ -100,13 +111,13 @@ func DecodeDefinitions(body []byte, environment string, at flag.Revision) (Defin
 			return Definitions{}, unreadable(err)
 		}
 	}
-	d.Snapshot = flag.NewSnapshot(environment, at).With(at, slices.Values(edits))
+	d.Snapshot = flag.NewSnapshot(found.Key.Environment, at).With(at, slices.Values(edits))
 	d.Snapshot.Supersedes = supersedes
 	return d, nil
 }
 
 func unreadable(err error) error {
-	return fmt.Errorf("the definitions cannot be read: %w", err)
+	return fmt.Errorf("%w: the definitions cannot be read: %w", definitioncache.ErrUnusable, err)
 }
 
 // appendObject reads one object, which comes after those that are there.

@@ -9,6 +9,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/bunting-flags/terraform-provider-bunting/definitioncache"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/wire"
 )
@@ -31,7 +32,7 @@ func TestWhatIsSharedArrives(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := wire.DecodeDefinitions(body, "test", at)
+		got, err := wire.DecodeDefinitions(copyOf(body, at))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -55,7 +56,7 @@ func FuzzDefinitions(f *testing.F) {
 	}
 	f.Add(seed)
 	f.Fuzz(func(t *testing.T, body []byte) {
-		d, err := wire.DecodeDefinitions(body, "test", at)
+		d, err := wire.DecodeDefinitions(copyOf(body, at))
 		if err != nil {
 			return
 		}
@@ -87,7 +88,7 @@ func TestHostileDefinitionsAreRefusedAtTheFirstWrongField(t *testing.T) { //noli
 	} {
 		body := bytes.Repeat(c.field, 1_000_000)
 		grown := testing.AllocsPerRun(1, func() {
-			if _, err := wire.DecodeDefinitions(body, "test", flag.Revision{StoreID: "s", Number: 1}); err == nil || !strings.Contains(err.Error(), c.want) {
+			if _, err := wire.DecodeDefinitions(copyOf(body, flag.Revision{StoreID: "s", Number: 1})); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("%s: %v; want %q", name, err, c.want)
 			}
 		})
@@ -95,6 +96,12 @@ func TestHostileDefinitionsAreRefusedAtTheFirstWrongField(t *testing.T) { //noli
 			t.Errorf("%s: %.0f allocations", name, grown)
 		}
 	}
+}
+
+func copyOf(body []byte, at flag.Revision) definitioncache.Copy {
+	return definitioncache.Copy{Body: body, Header: definitioncache.Header{
+		Key: definitioncache.Key{Environment: "test"}, Revision: definitioncache.Revision{Store: at.StoreID, Number: at.Number},
+	}}
 }
 
 func snapshotOf(objects ...flag.Object) *flag.Snapshot {
