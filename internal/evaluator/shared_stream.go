@@ -14,6 +14,7 @@ import (
 type word struct {
 	revision flag.Revision
 	at       time.Time // when it said that it hears its own source of truth; zero: it has not
+	over     bool      // the stream ended after it
 }
 
 // stream is the leader's: it hears of each change, which the next step publishes.
@@ -21,7 +22,9 @@ type word struct {
 func (f *Follower) stream(ctx context.Context) {
 	for pause := time.Duration(0); ; {
 		events, err := f.watch(ctx)
-		f.shared.heard.Store(nil)
+		if last := f.shared.heard.Load(); last != nil {
+			f.shared.heard.Store(&word{last.revision, last.at, true})
+		}
 		if ctx.Err() != nil {
 			return
 		}
@@ -45,7 +48,7 @@ func (s *shared) streamed(e client.Event) {
 		return
 	}
 	said := word{revision: e.Revision}
-	if before := s.heard.Load(); before != nil {
+	if before := s.heard.Load(); before != nil && !before.over {
 		said.at = before.at
 	}
 	changed := e.Revision.Number > e.Previous
@@ -60,8 +63,9 @@ func (s *shared) streamed(e client.Event) {
 
 // hears reports whether the stream tells all that there is: half of the time that a
 // kill may take is for it to be silent, and half for the shared copy to grow old. What
-// is served and did not come by it, it does not confirm.
+// is served and did not come by it, it does not confirm. After its end its last word
+// counts until it was handed on, once: a kill is not lost with the upstream.
 func (f *Follower) hears() bool {
 	said := f.shared.heard.Load()
-	return said != nil && said.revision == f.View().Revision && time.Since(said.at) <= f.shared.KillTTL/2
+	return said != nil && said.revision == f.View().Revision && (!said.over || said.revision != f.shared.fetched) && time.Since(said.at) <= f.shared.KillTTL/2
 }
