@@ -318,8 +318,8 @@ func TestProxiesLoseTheirRedis(t *testing.T) {
 // TestAProxyStartsFromTheSharedDefinitions: with the root away it serves what the others knew, and says that it is old.
 func TestAProxyStartsFromTheSharedDefinitions(t *testing.T) {
 	t.Parallel()
-	f := startFleet(t, 1)
-	f.kill(t, true, f.proxies...)
+	f := startFleet(t, 2)
+	f.kill(t, true, f.proxies...) // who follows has it from the Redis
 	secret := f.root.newToken(t, "late", "SCOPE_READ")
 	f.root.stop(t, syscall.SIGKILL)
 	late := newServer(t, []string{"BUNTING_TOKEN=" + secret}, "--upstream", f.way.endpoint, "--environment", "prod", "--anonymous", "evaluate", "--definition-cache-redis", f.redis.URL())

@@ -52,12 +52,15 @@ type part struct {
 	definitioncache.Cache
 
 	place  *place
+	step   sync.Mutex // who holds it keeps the next step from its beginning
 	counts atomic.Pointer[definitioncache.Counts]
 }
 
 var errLost = errors.New("the shared place is lost")
 
 func (p *part) ShouldFetch(ctx context.Context, need definitioncache.Need) (definitioncache.Turn, error) {
+	p.step.Lock()
+	defer p.step.Unlock()
 	if p.place.lost.Load() {
 		return definitioncache.Follow, errLost
 	}
@@ -150,6 +153,45 @@ func TestFollowersShareWhatOneOfThemHears(t *testing.T) {
 	}
 	if h := others[1].Health(); h.Status != client.Serving || h.Failures != 0 || h.Stale {
 		t.Errorf("%+v", h)
+	}
+}
+
+// A leader that loses its upstream before it has published hands on what it heard.
+func TestWhatTheStreamSaidLastIsHandedOn(t *testing.T) {
+	t.Parallel()
+	server, p := buntingtest.Start(t), newPlaceOf(t, 10*time.Second)
+	write := writer(t, server)
+	write(flag.Put(boolean("pay")))
+	c, way := upstream(t, server, server.Token(t, "read"))
+	first, own, err := p.join(t, c, evaluator.FollowerOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	streams := make(chan struct{}, 100)
+	way.set(func(call string, _ *http.Request) error {
+		if call == "WatchChanges" {
+			streams <- struct{}{}
+		}
+		return nil
+	})
+	second := p.member(t, server, evaluator.FollowerOptions{})
+	second.set(cut)
+	running(t, first)
+	<-streams
+	own.step.Lock() // it does not publish
+	killed := write(flag.Put(&flag.Hold{FlagKey: "pay", Holder: "ops", Reason: "it burns"}))
+	reach(t, first, killed)
+	way.set(func(call string, _ *http.Request) error {
+		if call == "WatchChanges" {
+			streams <- struct{}{}
+		}
+		return errCut
+	})
+	server.Restart(t)
+	<-streams // the first has ended
+	own.step.Unlock()
+	if a := reach(t, second.Follower, killed).Evaluate("pay", flag.Context{}); a.Source != flag.SourceKilled {
+		t.Errorf("it answers %+v", a)
 	}
 }
 
