@@ -42,7 +42,10 @@ type Known struct {
 	lists   map[string]seenList          // by the name of the choice
 
 	readable *readable // of the shared definitions; nil: nothing
-	copied   coverage  // the shared definitions; without a snapshot: none. It is not kept
+
+	// What Walk.Recall adds, and is not kept.
+	copied coverage // the shared definitions; without a snapshot: none
+	writer *Client  // whose writes are newer than what was kept before them; nil: nobody's
 }
 
 // seenList are the flags that a choice had.
@@ -93,6 +96,9 @@ func (k *Known) Flags(choice Choice) (Chosen, bool) {
 			return Chosen{keys, k.copied.at, true}, true
 		}
 	}
+	if ok && k.writer != nil && k.writer.wroteSince(flag.Revision{StoreID: k.StoreID, Number: list.revision}) {
+		return Chosen{}, false // whatever it was: it may have joined the choice, or left it
+	}
 	return Chosen{Keys: slices.Clone(list.keys), At: list.at}, ok
 }
 
@@ -106,6 +112,8 @@ func (k *Known) Flags(choice Choice) (Chosen, bool) {
 //   - else, what others got at a later revision is what the entity gets: another
 //     value, or the default, so that nothing that was turned off serves its leftover
 //     value. (What an override of theirs gave says nothing.)
+//
+// What our own writes have made old is not known any more.
 func (k *Known) Answer(key flag.Key, entity string) (Seen, bool) {
 	of := k.of(key, entity)
 	own, has := of[entity]
@@ -129,6 +137,9 @@ func (k *Known) Answer(key flag.Key, entity string) (Seen, bool) {
 	case later(others.Revision, own.Revision), own.Revision.Number == 0 && others.Revision.Number == 0 && others.At.After(own.At): // a plain evaluator tells none
 		told = others
 	case own.Type != last.Type:
+		return Seen{}, false
+	}
+	if k.writer != nil && k.writer.wroteAfter(key, told.Revision) {
 		return Seen{}, false
 	}
 	told.Answer = told.Aged()

@@ -49,10 +49,16 @@ func (c Choice) among(all coverage, compiled int64) (keys []flag.Key, ok bool) {
 // of the same revision what the server said.
 // The copy is read once in a walk; it is left out where the token may not read it,
 // and where it is older than what the walk was told or has written. What is wrong
-// with it is told to Options.Warn.
+// with it is told to Options.Warn. Of a flag that the client has written since,
+// neither tells.
 func (w *Walk) Recall(ctx context.Context, known *Known) *Known {
-	if known == nil || known.readable == nil || known.StoreID == "" || w.client.place == (SharedPlace{}) || w.apart.Load() {
-		return known
+	if known == nil {
+		return nil
+	}
+	told := *known
+	told.writer = w.client
+	if known.readable == nil || known.StoreID == "" || w.client.place == (SharedPlace{}) || w.apart.Load() {
+		return &told
 	}
 	w.mu.Lock()
 	if w.recalled == nil {
@@ -70,12 +76,10 @@ func (w *Walk) Recall(ctx context.Context, known *Known) *Known {
 	recalled := w.recalled
 	w.mu.Unlock()
 	all, err := recalled.get(context.WithoutCancel(ctx)) // whose time may be over, spent on the server
-	if err != nil || all.Snapshot == nil || !w.current(all.Revision) {
-		return known
+	if err == nil && all.Snapshot != nil && w.current(all.Revision) {
+		told.copied = all
 	}
-	both := *known
-	both.copied = all
-	return &both
+	return &told
 }
 
 // of gives the answers about the flag, with the one that the copy of the definitions

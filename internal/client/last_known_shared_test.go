@@ -5,6 +5,7 @@ package client
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -192,12 +193,52 @@ func TestSharedDefinitionsThatTellNothing(t *testing.T) {
 	}
 }
 
+// What was kept before a write of ours says nothing of the flag any more, nor of what
+// a choice has; what was kept after it does, and so does all of the other flags.
+func TestKeptBeforeOurOwnWrite(t *testing.T) {
+	t.Parallel()
+	server := Server{Environment: "prod", Revision: flag.Revision{StoreID: "s", Number: 7}}
+	kept := must(NewLastKnownIn(SharedPlace{Directory: t.TempDir()}, "http://a", secret))
+	at := func(key flag.Key, number int64) Evaluation {
+		e := answered(key, number, on)
+		e.Revision.StoreID = "s"
+		return e
+	}
+	keeps(t, kept, server, "list", "u", at("before", 6), at("after", 9), at("other", 6), at("unsure", 9))
+	for name, row := range map[string]struct {
+		wrote map[flag.Key]flag.Revision
+		known string
+	}{
+		"nothing":   {nil, "before after other unsure list"},
+		"once":      {map[flag.Key]flag.Revision{"before": {StoreID: "s", Number: 8}, "after": {StoreID: "s", Number: 9}}, "after other unsure"},
+		"not sure":  {map[flag.Key]flag.Revision{"unsure": {}}, "before after other"},
+		"elsewhere": {map[flag.Key]flag.Revision{"other": {StoreID: "another", Number: 1}}, "before after unsure"},
+	} {
+		c := must(New(Options{Endpoint: "http://a", UserAgent: "test"}))
+		t.Cleanup(c.Close)
+		maps.Copy(c.wrote, row.wrote)
+		known := c.NewWalk().Recall(t.Context(), reads(t, kept))
+		var got []string
+		for _, key := range []flag.Key{"before", "after", "other", "unsure"} {
+			if _, ok := known.Answer(key, "u"); ok {
+				got = append(got, string(key))
+			}
+		}
+		if _, ok := known.Flags(Choice{Name: "list"}); ok {
+			got = append(got, "list")
+		}
+		if got := strings.Join(got, " "); got != row.known {
+			t.Errorf("%s: known are %s, want %s", name, got, row.known)
+		}
+	}
+}
+
 // What is kept by a version that knew nothing of shared definitions is of use.
 func TestKeptBeforeDefinitionsWereShared(t *testing.T) {
 	t.Parallel()
 	o, _, _ := dies(t, SharedPlace{Directory: t.TempDir()})
 	known := newKnown("prod", o.server.Revision.StoreID)
-	if got := o.walk.Recall(t.Context(), known); got != known {
+	if got := o.walk.Recall(t.Context(), known); got.copied.Snapshot != nil {
 		t.Errorf("got %+v", got)
 	}
 }

@@ -107,7 +107,7 @@ func (s *session) evaluated(ctx context.Context, diags *diag.Diagnostics, of cho
 	}
 	if e, ok := errors.AsType[*client.Error](err); ok {
 		told := *e
-		told.Message += " allow_stale is true, but no answer to this was kept from before"
+		told.Message += " allow_stale is true, but no answer to this was kept from before, or only one from before this run changed the flag"
 		if s.lastKnown != nil && s.lastKnown.shared != (client.SharedPlace{}) {
 			told.Message += ", and none is told by the shared definitions in " + s.lastKnown.shared.String()
 		}

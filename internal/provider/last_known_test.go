@@ -1,12 +1,15 @@
 package provider
 
 import (
+	"net/http"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -163,6 +166,43 @@ func TestLastKnownGoesByState(t *testing.T) {
 	proxy.fails("GetServer", proxy.named(t, "reset")) // it dies within the walk
 	c.applies().must(t)
 	if got := c.output("e"); got != `["blue","KILLED"]` {
+		t.Errorf("got %s", got)
+	}
+}
+
+// A server that dies within an apply leaves no answer from before what the apply
+// wrote: it would contradict the resource that it depends on.
+func TestLastKnownIsNoOlderThanWhatTheRunWrote(t *testing.T) {
+	t.Parallel()
+	server := buntingtest.Start(t)
+	proxy := newFaultyProxy(t, server)
+	c := newCLI(t, proxy.URL, server.AdminToken).quick()
+	config := func(value string) string {
+		return providerBlock + "resource \"bunting_flag\" \"f\" {\n  key = \"f\"\n  default_value = " + value + "\n}\n" +
+			"data \"bunting_evaluation\" \"e\" {\n  flag_key = \"f\"\n  allow_stale = true\n  depends_on = [bunting_flag.f]\n}\n" +
+			"output \"e\" { value = data.bunting_evaluation.e.value }\n"
+	}
+	c.config(config("1"))
+	c.applies().must(t)
+	var wrote atomic.Bool
+	proxy.fails("", func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case path.Base(r.URL.Path) == "Apply":
+			wrote.Store(true)
+			fallthrough
+		case !wrote.Load():
+			proxy.road.ServeHTTP(w, r)
+		default:
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	})
+	c.config(config("2"))
+	if got := c.applies().fails(t); got.Summary != `Cannot evaluate the flag "f"` || !strings.Contains(got.Detail, "or only one from before this run changed the flag") {
+		t.Errorf("got %s", got)
+	}
+	proxy.fails("", nil)
+	c.applies().must(t)
+	if got := c.output("e"); got != "2" {
 		t.Errorf("got %s", got)
 	}
 }
