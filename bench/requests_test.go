@@ -180,7 +180,7 @@ func each(count int, do func(i int)) {
 // TestRequestsOfARefresh: what is read costs the same few requests, however much it is.
 func TestRequestsOfARefresh(t *testing.T) {
 	// So slow that those who can wait together do, on the busiest machine, too.
-	const slow = 250 * time.Millisecond
+	const slow = time.Second
 	for _, row := range []struct {
 		there       int
 		description int // bytes of each
