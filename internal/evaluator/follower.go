@@ -203,7 +203,9 @@ func (f *Follower) watch(ctx context.Context) (events int, err error) {
 		f.shared.streamed(e)
 		return nil
 	})
-	f.greeted.Store(false) // whoever answers next may be another server
+	if ctx.Err() == nil { // it did not end it itself
+		f.greeted.Store(false) // whoever answers next may be another server
+	}
 	return events, err
 }
 
