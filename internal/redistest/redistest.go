@@ -157,6 +157,7 @@ func (s *Server) ping(ctx context.Context) error {
 func (s *Server) Kill() {
 	_ = s.process.Process.Kill() // it may be gone
 	<-s.ended
+	_ = os.Remove(filepath.Join(s.dir, "pid")) // or the watchdog would kill whoever has the number next
 }
 
 // Freeze stops the server, so that it neither answers nor refuses, until the

@@ -40,12 +40,13 @@ const startTimeout = time.Minute
 
 // Server is a server of a test.
 type Server struct {
-	tb       testing.TB
-	dir      string // its socket, and its data below
-	settings []string
-	process  *exec.Cmd
-	ended    chan error
-	watchdog interface{ Close() error } // ends the server with this process
+	tb        testing.TB
+	dir       string // its socket, and its data below
+	settings  []string
+	process   *exec.Cmd
+	ended     chan error
+	watchdog  interface{ Close() error } // ends the server with this process
+	unwatched func() error               // waits for the watchdog's end
 }
 
 // Start starts a server with the settings ("name=value" of postgresql.conf),
@@ -91,7 +92,7 @@ func initialise(tb testing.TB, settings []string) *Server {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	go func() { _ = watchdog.Wait() }()
+	s.unwatched = watchdog.Wait
 	return s
 }
 
@@ -242,6 +243,7 @@ func (s *Server) remove() {
 		s.tb.Error(err)
 	}
 	_ = s.watchdog.Close() // it finds nothing to do
+	_ = s.unwatched()      // nor does it matter how that ended
 }
 
 // command runs one of PostgreSQL's programs as the server's user.
