@@ -119,7 +119,7 @@ func TestAProxyStartsWithItsUpstreamAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer hung.Close()
-	for name, upstream := range map[string]string{"dead": root.endpoint, "hung": "http://" + hung.Addr().String()} {
+	for name, upstream := range map[string]string{"dead": "http://127.0.0.1:1", "hung": "http://" + hung.Addr().String()} {
 		proxy.args[1] = upstream
 		began := time.Now()
 		proxy.start(t)

@@ -60,8 +60,6 @@ func TestOutageDuringApply(t *testing.T) {
 	t.Parallel()
 	const flags, before, during = 300, 60, 20
 	s := startServer(t)
-	// It comes back where it was.
-	s.args = append(s.args, "--listen", strings.TrimPrefix(s.endpoint, "http://"))
 	var due atomic.Bool
 	var once sync.Once
 	killed := make(chan struct{})
@@ -94,6 +92,7 @@ func TestOutageDuringApply(t *testing.T) {
 			if len(failed) == during {
 				<-killed
 				s.start(t)
+				p.leads(t, s.endpoint)
 			}
 		case e.Type == "diagnostic" && e.Diagnostic.Severity == "error":
 			key, ok := strings.CutPrefix(e.Diagnostic.Summary, "Cannot create the flag ")

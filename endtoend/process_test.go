@@ -16,7 +16,7 @@ const commandDeadline = 90 * time.Second
 
 // output is what a command printed and how it ended.
 type output struct {
-	text   string // stdout and stderr, as a terminal shows them
+	text   string // stdout, and after it stderr: which came between what, two pipes do not tell
 	stdout string
 	code   int
 }
@@ -58,17 +58,15 @@ func command(tb testing.TB, dir string, env map[string]string, name string, args
 // finish runs a command to its end.
 func finish(tb testing.TB, cmd *exec.Cmd) output {
 	tb.Helper()
-	var all, stdout bytes.Buffer
-	both := &lockedWriter{w: &all}
-	cmd.Stdout = tee{both, &stdout}
-	cmd.Stderr = both
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
 	var ended *exec.ExitError
 	if err != nil && !errors.As(err, &ended) {
 		tb.Fatalf("run %s: %v", strings.Join(cmd.Args, " "), err)
 	}
 	if !cmd.ProcessState.Exited() {
-		tb.Fatalf("%s did not end within %s:\n%s", strings.Join(cmd.Args, " "), commandDeadline, all.String())
+		tb.Fatalf("%s did not end within %s:\n%s", strings.Join(cmd.Args, " "), commandDeadline, stdout.String()+stderr.String())
 	}
-	return output{text: all.String(), stdout: stdout.String(), code: cmd.ProcessState.ExitCode()}
+	return output{text: stdout.String() + stderr.String(), stdout: stdout.String(), code: cmd.ProcessState.ExitCode()}
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -20,6 +21,7 @@ const handshake = "GetServer"
 type proxy struct {
 	endpoint string
 	listener *httptest.Server
+	target   atomic.Pointer[url.URL]
 
 	mu    sync.Mutex
 	calls []string
@@ -31,18 +33,15 @@ type stepIn func(w http.ResponseWriter, r *http.Request, call string, pass http.
 // startProxy starts a proxy before the endpoint.
 func startProxy(t *testing.T, endpoint string, step stepIn) *proxy {
 	t.Helper()
-	target, err := url.Parse(endpoint)
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := &proxy{}
+	p.leads(t, endpoint)
 	transport := &http.Transport{}
 	pass := &httputil.ReverseProxy{
-		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(target) },
+		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(p.target.Load()) },
 		Transport: transport,
 		// What the server did not answer, nobody answers.
 		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
 	}
-	p := &proxy{}
 	p.listener = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		call := r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]
 		p.mu.Lock()
@@ -63,6 +62,16 @@ func startProxy(t *testing.T, endpoint string, step stepIn) *proxy {
 		transport.CloseIdleConnections()
 	})
 	return p
+}
+
+// leads has it lead to this server from now on: one that starts again need not have the port that it had.
+func (p *proxy) leads(t *testing.T, endpoint string) {
+	t.Helper()
+	target, err := url.Parse(endpoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.target.Store(target)
 }
 
 // recorded gives the calls so far.

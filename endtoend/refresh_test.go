@@ -85,11 +85,12 @@ data "bunting_evaluation" "theme" {
 		"503": {answer(http.StatusServiceUnavailable, "text/html", page), "503"},
 	}
 
-	check := func(t *testing.T, endpoint, says string) {
+	const patience, hanging = "60s", "1s" // only what hangs is to be given up soon
+	check := func(t *testing.T, endpoint, says, timeout string) {
 		t.Helper()
 		broken := emptyWorkspace(t)
 		broken.env["BUNTING_ENDPOINT"], broken.env["BUNTING_TOKEN"] = endpoint, s.token
-		broken.env["BUNTING_REQUEST_TIMEOUT"], broken.env["BUNTING_RETRY_ATTEMPTS"] = "1s", "1"
+		broken.env["BUNTING_REQUEST_TIMEOUT"], broken.env["BUNTING_RETRY_ATTEMPTS"] = timeout, "1"
 		for _, name := range []string{"requirements.tf", "main.tf"} {
 			broken.write(t, name, readFile(t, w.dir+"/"+name))
 		}
@@ -123,12 +124,7 @@ data "bunting_evaluation" "theme" {
 
 	t.Run("refused", func(t *testing.T) {
 		t.Parallel()
-		closed, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		closed.Close()
-		check(t, "http://"+closed.Addr().String(), "refused")
+		check(t, "http://127.0.0.1:1", "refused", patience)
 	})
 	t.Run("refused after the handshake", func(t *testing.T) {
 		t.Parallel()
@@ -138,14 +134,18 @@ data "bunting_evaluation" "theme" {
 			rw.Header().Set("Connection", "close")
 			pass.ServeHTTP(rw, r)
 		})
-		check(t, p.endpoint, "refused")
+		check(t, p.endpoint, "refused", patience)
 		onlyReads(t, p)
 	})
 	for name, fault := range faults {
+		timeout := patience
+		if name == "hanging" {
+			timeout = hanging
+		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := startProxy(t, s.endpoint, fault.serve)
-			check(t, p.endpoint, fault.says)
+			check(t, p.endpoint, fault.says, timeout)
 			onlyReads(t, p)
 		})
 		t.Run(name+" after the handshake", func(t *testing.T) {
@@ -157,7 +157,7 @@ data "bunting_evaluation" "theme" {
 				}
 				fault.serve(rw, r, call, pass)
 			})
-			check(t, p.endpoint, fault.says)
+			check(t, p.endpoint, fault.says, timeout)
 			onlyReads(t, p)
 		})
 	}

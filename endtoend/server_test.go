@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -239,28 +238,4 @@ func readFile(tb testing.TB, path string) string {
 		tb.Fatal(err)
 	}
 	return string(text)
-}
-
-// lockedWriter lets stdout and stderr be written to one buffer.
-type lockedWriter struct {
-	mu sync.Mutex
-	w  io.Writer
-}
-
-func (l *lockedWriter) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.w.Write(p)
-}
-
-// tee writes to each in turn.
-type tee []io.Writer
-
-func (ws tee) Write(p []byte) (int, error) {
-	for _, w := range ws {
-		if n, err := w.Write(p); err != nil {
-			return n, err
-		}
-	}
-	return len(p), nil
 }

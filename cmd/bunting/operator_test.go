@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -301,12 +300,7 @@ reader  read  a  TIME  admin  expires TIME
 func TestExitCodes(t *testing.T) {
 	o := newOperator(t)
 	o.has("", boolFlag("a"))
-	gone, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	nobody := "http://" + gone.Addr().String()
-	gone.Close()
+	const nobody = "http://127.0.0.1:1"
 	const usage = "Run the command with --help to see how it is used.\n"
 	for _, tc := range []struct {
 		who    *operator
@@ -374,7 +368,13 @@ func TestCompletion(t *testing.T) {
 		"c\n:4\n":      {"release", ""},
 		":4\n":         {"eval", "a/b", ""},
 	} {
-		if _, out, _ := o.run(append([]string{"__complete"}, args...)...); out != want {
+		var out string
+		for range 5 { // on a busy machine it gives up, as it should
+			if _, out, _ = o.run(append([]string{"__complete"}, args...)...); out == want {
+				break
+			}
+		}
+		if out != want {
 			t.Errorf("%v: %q, want %q", args, out, want)
 		}
 	}
