@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -22,8 +23,13 @@ import (
 	"github.com/bunting-flags/terraform-provider-bunting/internal/token"
 )
 
-// killTTL is the fleets' definition_cache.kill_ttl.
-const killTTL = 2 * time.Second
+const (
+	// killTTL is the fleets' definition_cache.kill_ttl: an eighth of it is what a proxy gives its Redis for an answer, on a
+	// machine that is busy.
+	killTTL = 4 * time.Second
+	// staleAfter leaves time for the question that a proxy without a Redis asks just before killTTL.
+	staleAfter = 7 * time.Second
+)
 
 // fleet is a root, and proxies that share its definitions in a Redis. What they ask of the root is counted.
 type fleet struct {
@@ -51,7 +57,8 @@ func startFleet(t *testing.T, proxies int, settings ...string) *fleet {
 func (f *fleet) add(t *testing.T, settings ...string) *server {
 	t.Helper()
 	s := newServer(t, []string{"BUNTING_TOKEN=" + f.root.newToken(t, fmt.Sprintf("proxy-%d", len(f.proxies)), "SCOPE_READ")},
-		append([]string{"--upstream", f.way.endpoint, "--environment", "prod"}, settings...)...)
+		append([]string{"--upstream", f.way.endpoint, "--environment", "prod",
+			"--definition-cache-kill-ttl", killTTL.String(), "--stale-after", staleAfter.String()}, settings...)...)
 	s.token = f.root.token
 	s.start(t)
 	f.proxies = append(f.proxies, s)
@@ -109,8 +116,8 @@ func (f *fleet) kill(t *testing.T, kill bool, proxies ...*server) (took []time.D
 	return took
 }
 
-// fetching is what a proxy that asks the root by itself may take beyond kill_ttl.
-const fetching = 500 * time.Millisecond
+// fetching is what a proxy that asks the root by itself may take beyond kill_ttl, or all of them on a busy machine.
+const fetching = 1500 * time.Millisecond
 
 // arrives kills and releases, and checks that every proxy knows in time.
 func (f *fleet) arrives(t *testing.T, what string, proxies ...*server) {
@@ -168,6 +175,21 @@ func (f *fleet) leader(t *testing.T) *server {
 	return leader
 }
 
+// leads counts how often the lead was taken or lost.
+func (f *fleet) leads(t *testing.T) (times int) {
+	t.Helper()
+	for _, s := range f.living() {
+		_, after, ok := strings.Cut(s.metrics(t, s.token), "\nbunting_definition_cache_leadership_changes_total ")
+		line, _, _ := strings.Cut(after, "\n")
+		n, err := strconv.Atoi(line)
+		if !ok || err != nil {
+			t.Fatalf("a proxy does not tell how often the lead changed, but %q: %v", line, err)
+		}
+		times += n
+	}
+	return times
+}
+
 // leads tells whether a server says last that it leads.
 func leads(t *testing.T, s *server) bool {
 	t.Helper()
@@ -191,13 +213,15 @@ func TestProxiesShareDefinitions(t *testing.T) {
 	if greeted := len(slices.DeleteFunc(f.way.recorded(), func(call string) bool { return call != handshake })); greeted != len(f.proxies) {
 		t.Errorf("%d proxies greeted the root %d times at their start", len(f.proxies), greeted)
 	}
+	lead := f.leads(t)
 	counts := f.asked(func() {
 		f.arrives(t, "as usual", f.proxies...)
 		during(t, 5*time.Second)
 	})
 	t.Logf("asked: %v", counts)
-	if counts["WatchChanges"] > 1 || counts["GetSnapshot"] > 3 {
-		t.Errorf("the root was asked for %v", counts)
+	lead = f.leads(t) - lead // where a machine is so busy that the leader is late, another leads
+	if counts["WatchChanges"] > 1+lead || counts["GetSnapshot"] > 3+2*lead {
+		t.Errorf("the root was asked for %v, and the lead was taken %d times", counts, lead)
 	}
 
 	// Who writes through one that follows reads it there.
@@ -288,7 +312,7 @@ func TestProxiesLoseTheirRedis(t *testing.T) {
 	f.leader(t)
 	f.redis.Kill()
 	f.arrives(t, "while the Redis goes", f.proxies...)
-	const while = 10 * time.Second
+	const while = 3 * killTTL
 	counts := f.asked(func() {
 		began := time.Now()
 		f.arrives(t, "without the Redis", f.proxies...)
@@ -322,7 +346,7 @@ func TestAProxyStartsFromTheSharedDefinitions(t *testing.T) {
 	f.kill(t, true, f.proxies...) // who follows has it from the Redis
 	secret := f.root.newToken(t, "late", "SCOPE_READ")
 	f.root.stop(t, syscall.SIGKILL)
-	late := newServer(t, []string{"BUNTING_TOKEN=" + secret}, "--upstream", f.way.endpoint, "--environment", "prod", "--anonymous", "evaluate", "--definition-cache-redis", f.redis.URL())
+	late := newServer(t, []string{"BUNTING_TOKEN=" + secret}, "--upstream", f.way.endpoint, "--environment", "prod", "--anonymous", "evaluate", "--definition-cache-redis", f.redis.URL(), "--definition-cache-kill-ttl", killTTL.String(), "--stale-after", staleAfter.String())
 	late.start(t)
 	if got := late.evaluate(t, "pay", ""); got != "false KILLED" {
 		t.Errorf("it serves %s", got)
