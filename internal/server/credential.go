@@ -234,12 +234,18 @@ type answer struct {
 var errTooMany = errors.New("too many questions about tokens are under way")
 
 // ask asks the source of truth about something, unless that is under way already,
-// or so many questions are. What it finds is kept.
-func (c *credentials) ask(about string, most int, find func(context.Context) (answer, error)) *question {
+// or so many questions are, or an answer has come since the asker looked and found
+// what is known; nil: nothing. What it finds is kept.
+func (c *credentials) ask(about string, most int, known *credential, find func(context.Context) (answer, error)) *question {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if same := c.asking[about]; same != nil {
 		return same
+	}
+	if now := c.byHash[about]; now != known && now != nil && now.doubt == c.doubts {
+		q := &question{done: make(chan struct{})}
+		close(q.done)
+		return q
 	}
 	q := &question{done: make(chan struct{}), doubt: c.doubts, order: c.kept, at: c.at, ended: map[string]time.Time{}}
 	if q.err = c.unasked(most); q.err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/bunting-flags/terraform-provider-bunting/internal/client"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/evaluator"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
+	"github.com/bunting-flags/terraform-provider-bunting/internal/wire"
 )
 
 // gate stands before an upstream. It counts what is asked, and answers itself when
@@ -27,15 +28,19 @@ type gate struct {
 	behind  http.Handler
 	instead http.HandlerFunc // nil: what is behind answers
 	asked   map[string]int   // by the call's name
+	others  map[string]int   // the same, of what a proxy passed on or asked about a caller: the rest it did for itself
 	ids     map[string]bool  // request ids that came
 }
 
 func newGate(tb testing.TB, behind http.Handler) *gate {
 	tb.Helper()
-	g := &gate{behind: behind, asked: map[string]int{}, ids: map[string]bool{}}
+	g := &gate{behind: behind, asked: map[string]int{}, others: map[string]int{}, ids: map[string]bool{}}
 	g.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		g.mu.Lock()
 		g.asked[path.Base(r.URL.Path)]++
+		if r.Header.Get(wire.ViaHeader) != "" {
+			g.others[path.Base(r.URL.Path)]++
+		}
 		g.ids[r.Header.Get(requestIDHeader)] = true
 		answer := g.behind.ServeHTTP
 		if g.instead != nil {
@@ -79,6 +84,13 @@ func (g *gate) count(call string) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.asked[call]
+}
+
+// passed counts the calls that a proxy made for a caller.
+func (g *gate) passed(call string) int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.others[call]
 }
 
 func (g *gate) counts() map[string]int {

@@ -145,7 +145,7 @@ func (s *storedTokens) read() *question {
 	defer s.mu.Unlock()
 	if s.last == nil || made != s.made || time.Since(s.at) >= tokensInterval {
 		s.at, s.made = time.Now(), made
-		s.last = s.ask("", 1, func(ctx context.Context) (answer, error) {
+		s.last = s.ask("", 1, nil, func(ctx context.Context) (answer, error) {
 			ctx, done := context.WithTimeout(ctx, tokensTimeout)
 			defer done()
 			all, err := s.tokensOf(ctx)

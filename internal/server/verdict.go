@@ -93,14 +93,18 @@ func (v *verdicts) verify(ctx context.Context, secret, hash string, now time.Tim
 	return living(known.Token, now)
 }
 
-// judge asks the upstream about a token; known is nil where it is not known.
+// judge asks the upstream about a token, unless somebody else had an answer since
+// the caller found what is known; nil where it is not.
 func (v *verdicts) judge(ctx context.Context, secret, hash string, known *credential) *question {
 	slots, most := v.slots, maxAsking
 	if known != nil {
 		slots, most = v.known, math.MaxInt
 	}
 	from := client.Sender{Token: secret, RequestID: recordOf(ctx).id, Via: append(slices.Clip(recordOf(ctx).via), v.id)}
-	return v.ask(hash, most, func(ctx context.Context) (answer, error) {
+	return v.ask(hash, most, known, func(ctx context.Context) (answer, error) {
+		if err := v.refusal(hash); err != nil {
+			return answer{}, err // somebody else's question brought it, since the caller looked
+		}
 		t, at, err := v.question(ctx, from, slots)
 		t.Hash = hash
 		return answer{tokens: []token.Token{t}, at: at}, v.heed(t, at, err)

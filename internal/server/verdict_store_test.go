@@ -16,7 +16,8 @@ func (h *harness) asked(t *testing.T, secret string) error {
 	if !ok {
 		t.Fatalf("%T", h.server.authority)
 	}
-	return v.judge(t.Context(), secret, token.Hash(secret), nil).wait(t.Context())
+	known, _ := v.look(token.Hash(secret), time.Now())
+	return v.judge(t.Context(), secret, token.Hash(secret), known).wait(t.Context())
 }
 
 // An upstream that is refused judges no token of what the proxy serves: those of

@@ -72,6 +72,41 @@ func TestAVerdictIsAskedForOnce(t *testing.T) {
 	}
 }
 
+// Between a caller's look at what is known and its question somebody else's may end.
+func TestWhoLookedBeforeTheVerdictCameDoesNotAskAgain(t *testing.T) {
+	t.Parallel()
+	root := start(t)
+	before := newGate(t, root.server)
+	h := behind(t, before.URL, root.admin)
+	v, ok := h.server.authority.(*verdicts)
+	if !ok {
+		t.Fatalf("%T", h.server.authority)
+	}
+	good := root.scoped(t, token.Evaluate)
+	for secret, want := range map[string]connect.Code{good: 0, "bunting_wrong": connect.CodeUnauthenticated} {
+		hash := token.Hash(secret)
+		known, _ := v.look(hash, time.Now())
+		if code, _ := told(admitted(t.Context(), h.as(t, secret))); code != want {
+			t.Fatal(code)
+		}
+		asked := before.passed("GetServer")
+		if code, _ := told(v.judge(t.Context(), secret, hash, known).wait(t.Context())); code != want {
+			t.Errorf("it is told %v, want %v", code, want)
+		}
+		if n := before.passed("GetServer") - asked; n != 0 {
+			t.Errorf("%d questions about what was answered %v a moment ago", n, want)
+		}
+	}
+	// What has become doubtful since is no answer.
+	v.credentials.mu.Lock()
+	v.doubts++
+	v.credentials.mu.Unlock()
+	asked := before.passed("GetServer")
+	if err := v.judge(t.Context(), good, token.Hash(good), nil).wait(t.Context()); err != nil || before.passed("GetServer") != asked+1 {
+		t.Errorf("%d questions: %v", before.passed("GetServer")-asked, err)
+	}
+}
+
 func TestAWrongTokenIsRefusedWithoutBotheringTheUpstream(t *testing.T) {
 	t.Parallel()
 	c := chain(t)
