@@ -186,7 +186,7 @@ func TestRestartedServer(t *testing.T) {
 	for round := range int64(2) {
 		within(t, b, 10*time.Second, "having begun to listen")
 		apply(t, a, flag.Put(numberedFlag("a", round)))
-		within(t, b, time.Second, "another's commit")
+		within(t, b, 10*time.Second, "another's commit")
 		server.Stop()
 		server.Run()
 		eventually(t, a)

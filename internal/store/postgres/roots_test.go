@@ -110,7 +110,7 @@ func TestNotification(t *testing.T) {
 	}
 	for i := range int64(5) {
 		apply(t, a, flag.Put(numberedFlag("a", i)))
-		within(t, b, time.Second, "another's commit")
+		within(t, b, 10*time.Second, "another's commit")
 	}
 	if len(a.Notified()) != 0 {
 		t.Error("a store tells of its own commits")
