@@ -100,6 +100,7 @@ func beforePlain(t *testing.T, service *plainService, compiled compiledFlags, ch
 		t.Fatal(server, err)
 	}
 	policy := client.DefaultOnDemandPolicy
+	policy.FetchTimeout = 10 * time.Second // a busy machine may be slow to answer, which is no outage
 	if change != nil {
 		change(&policy)
 	}
