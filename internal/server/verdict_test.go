@@ -211,6 +211,10 @@ func TestAVerdictIsAskedForAgainAfterAGap(t *testing.T) {
 				c.upper.set(nil)
 			}
 			c.far.has(t, at)
+			// Who has not heard its upstream for verdictContact does not wait for it.
+			eventually(t, "both proxies hear their upstreams", 20*time.Second, func() bool {
+				return c.near.server.evaluator.HeardWithin(verdictContact/2) && c.far.server.evaluator.HeardWithin(verdictContact/2)
+			})
 			if code, reason := told(admitted(t.Context(), c.far.as(t, bad))); code != connect.CodeUnauthenticated || reason != "TOKEN_REVOKED" {
 				t.Errorf("the revoked token: %v %s", code, reason)
 			}
