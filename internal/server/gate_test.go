@@ -171,6 +171,25 @@ func eventually(tb testing.TB, what string, limit time.Duration, so func() bool)
 	}
 }
 
+// quickly does something that takes less than the limit where all goes well. A busy
+// machine may hold it up, so the quickest of some times counts.
+func quickly(tb testing.TB, limit time.Duration, what string, do func()) {
+	tb.Helper()
+	var best time.Duration
+	for i := range 5 {
+		began := time.Now()
+		do()
+		took := time.Since(began)
+		if took < limit {
+			return
+		}
+		if i == 0 || took < best {
+			best = took
+		}
+	}
+	tb.Errorf("%s took at least %s", what, best)
+}
+
 // held keeps back the answers to one call that a proxy makes for its callers until
 // it is told to let them go. The proxy's own, which come when a stream breaks, go on.
 type held struct {
