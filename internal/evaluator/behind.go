@@ -91,6 +91,5 @@ func (f *Follower) behind(has *flag.Snapshot, stale bool) error {
 // backTo serves the older snapshot that the upstream insists on.
 func (f *Follower) backTo(has *flag.Snapshot) {
 	f.doubt.Store(nil)
-	f.heard() // before it is served: nobody sees what is fresh marked stale
 	f.goBack(has)
 }

@@ -149,3 +149,35 @@ func TestWhatWasHeardBeforeGrowsOld(t *testing.T) {
 		is("heard by another", false, 0)
 	})
 }
+
+// Whoever looks while an older snapshot takes the place of what the source does not have
+// sees that marked stale, and the older one fresh.
+func TestWhatTheSourceDoesNotHaveIsNeverFresh(t *testing.T) {
+	t.Parallel()
+	ahead, older := flag.Revision{StoreID: "s", Number: 2}, flag.Revision{StoreID: "s", Number: 1}
+	for range 300 {
+		e := newEvaluator(Options{Known: flag.NewSnapshot("test", ahead)})
+		looks, seen := make(chan struct{}), make(chan View)
+		go func() {
+			close(looks)
+			defer close(seen)
+			for {
+				view := e.View()
+				if view.Stale != (view.Revision == ahead) {
+					seen <- view
+				}
+				if view.Revision == older {
+					return
+				}
+			}
+		}()
+		<-looks
+		e.goBack(flag.NewSnapshot("test", older))
+		for view := range seen {
+			t.Errorf("at %v the answers are stale: %t", view.Revision, view.Stale)
+		}
+		if view := e.View(); t.Failed() || view.Revision != older || view.Stale {
+			t.Fatalf("at last it is at %v, and its answers are stale: %t", view.Revision, view.Stale)
+		}
+	}
+}

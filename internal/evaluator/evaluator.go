@@ -92,10 +92,11 @@ type version struct {
 	journal  journal
 	bytes    int64         // about what the snapshot takes on the wire
 	newer    chan struct{} // closed once another version is the present one
+	gone     *atomic.Bool  // the source told that it does not have it: it is never fresh
 }
 
 func newVersion(snapshot *flag.Snapshot) *version {
-	return &version{snapshot: snapshot, bytes: snapshotBytes(snapshot, ""), newer: make(chan struct{})}
+	return &version{snapshot: snapshot, bytes: snapshotBytes(snapshot, ""), newer: make(chan struct{}), gone: new(atomic.Bool)}
 }
 
 // newEvaluator makes an evaluator that knows what was last known, or nothing.
@@ -170,12 +171,16 @@ func (e *Evaluator) trade(next *version, heard bool) (former string, err error) 
 	return former, nil
 }
 
-// goBack makes an older snapshot of the same store the present one: what was served
-// was never the store's. Who follows this server reads everything anew.
+// goBack makes an older snapshot of the same store the present one, which the source
+// has just said that it has: what was served was never the store's. Who follows this
+// server reads everything anew.
 func (e *Evaluator) goBack(snapshot *flag.Snapshot) {
 	next := newVersion(snapshot)
 	e.swap.Lock()
-	was := e.present.Load().snapshot.Revision
+	before := e.present.Load()
+	was := before.snapshot.Revision
+	before.gone.Store(true) // before the source counts as heard: nobody sees it marked fresh
+	e.heard()               // before it is served: nobody sees what is fresh marked stale
 	e.become(next)
 	e.nextExpiry = earliestExpiry(snapshot)
 	e.swap.Unlock()
@@ -242,7 +247,7 @@ func (e *Evaluator) become(next *version) {
 	if next.snapshot == before.snapshot {
 		return
 	}
-	next.newer = make(chan struct{})
+	next.newer, next.gone = make(chan struct{}), new(atomic.Bool)
 	e.present.Store(next)
 	close(before.newer)
 }

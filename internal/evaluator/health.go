@@ -19,8 +19,9 @@ type Health struct {
 
 // Health tells how well the evaluator is connected to its source.
 func (e *Evaluator) Health() Health {
-	flags, _, _ := e.present.Load().snapshot.Counts()
-	h := Health{Status: client.Serving, Flags: flags, Failures: int(e.failures.Load()), Stale: e.stale(), Silence: -1}
+	v := e.present.Load()
+	flags, _, _ := v.snapshot.Counts()
+	h := Health{Status: client.Serving, Flags: flags, Failures: int(e.failures.Load()), Stale: e.stale(v), Silence: -1}
 	if silence, ever := e.silence(); ever {
 		h.Silence = silence
 	} else {
@@ -65,10 +66,11 @@ func (e *Evaluator) HeardWithin(limit time.Duration) bool {
 	return ever && silence <= limit
 }
 
-// stale reports whether the source has been silent for too long.
-func (e *Evaluator) stale() bool {
+// stale reports whether the source has been silent for too long, or does not have the
+// version, which is asked last: see goBack.
+func (e *Evaluator) stale(v *version) bool {
 	silence, ever := e.silence()
-	return !ever || silence >= e.staleAfter
+	return !ever || silence >= e.staleAfter || v.gone.Load()
 }
 
 // outcome learns from an attempt to hear the source, and tells of the turns: when it

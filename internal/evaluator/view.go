@@ -28,7 +28,7 @@ func (v View) Known() bool { return v.Revision != (flag.Revision{}) }
 func (e *Evaluator) View() View { return e.view(e.present.Load()) }
 
 func (e *Evaluator) view(v *version) View {
-	return View{Snapshot: v.snapshot, Now: e.now(), Stale: e.stale(), compiled: e.compiled}
+	return View{Snapshot: v.snapshot, Now: e.now(), Stale: e.stale(v), compiled: e.compiled}
 }
 
 // WaitFor gives a view of the minimum revision or a newer one. It waits up to
