@@ -1,6 +1,12 @@
+-- now is one moment in the whole script: in many a Redis time goes on in one, and what is as old as can be would be
+-- too old a millisecond later
+local moment
 local function now()
-  local t = redis.call('TIME')
-  return t[1] * 1000 + math.floor(t[2] / 1000)
+  if not moment then
+    local t = redis.call('TIME')
+    moment = t[1] * 1000 + math.floor(t[2] / 1000)
+  end
+  return moment
 end
 -- held gives whose right it is; what is no text, or lasts for ever or longer than any can, is not ours: after a
 -- failover to a machine whose clock is behind, the right of who is dead would last for as long

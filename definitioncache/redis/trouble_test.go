@@ -254,6 +254,22 @@ func TestAHostileValueIsNeitherServedNorKept(t *testing.T) {
 	}
 }
 
+// What is as old as can be stays that within a script, in which a Redis' clock goes on.
+func TestACopyOfTheFutureIsThereEachTime(t *testing.T) {
+	t.Parallel()
+	url, prefix := redistest.URL(t), "bunting-test-"+rand.Text()
+	leader := join(t, url, prefix, cachetest.Key)
+	newProcess(t, leader, 5).says(t, 5)
+	if err := client(t, url).HSet(t.Context(), prefix+copyKey, "at", "9999999999999").Err(); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 5000 {
+		if found, err := leader.Definitions(t.Context(), cachetest.Definitions(5).Revision); err != nil || found == nil || found.Age != cachetest.Timing.Copy-time.Millisecond {
+			t.Fatalf("Definitions gives %+v, %v after %d times; want the copy, as old as can be", found, err, i)
+		}
+	}
+}
+
 func TestALockThatIsNotOursIsTaken(t *testing.T) {
 	t.Parallel()
 	url := redistest.URL(t)
