@@ -27,6 +27,9 @@ var Key = definitioncache.Key{Environment: "production", Scope: "read", Schema: 
 // Timing is what the shared place must be made with.
 var Timing = definitioncache.Timing{Poll: 10 * time.Second, Lock: 30 * time.Second, Copy: 5 * time.Minute, Fetch: 15 * time.Second}
 
+// slack is the time that a test itself may take, which goes by at the shared place as well.
+const slack = 10 * time.Second
+
 // Run runs the suite; each test makes a place of its own.
 func Run(t *testing.T, start func(tb testing.TB) Shared) {
 	t.Helper()

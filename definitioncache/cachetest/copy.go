@@ -79,10 +79,10 @@ func olderNeverReplacesNewer(p *place) {
 	p.received(follower, Definitions(9), definitioncache.ErrOlder)
 	p.has(leader, &want)
 	// What was refused does not renew the copy's life.
-	p.advance(Timing.Copy - Timing.Lock - 2*time.Second)
+	p.advance(Timing.Copy - Timing.Lock - time.Second - slack)
 	p.turn(follower, definitioncache.Refresh, definitioncache.Lead)
 	p.received(follower, Definitions(9), definitioncache.ErrOlder)
-	p.advance(2 * time.Second)
+	p.advance(2 * slack)
 	p.has(leader, nil)
 }
 
@@ -107,10 +107,10 @@ func whatIsOverruled(p *place) {
 func theSameRevision(p *place) {
 	leader, follower := p.leader(), p.member()
 	p.received(leader, Definitions(1), nil)
-	p.advance(Timing.Copy - time.Second)
+	p.advance(Timing.Copy - slack)
 	want := Definitions(1)
 	p.received(leader, want, nil)
-	p.advance(2 * time.Second)
+	p.advance(2 * slack)
 	p.has(follower, &want)
 }
 
@@ -119,10 +119,10 @@ func unchangedRenews(p *place) {
 	want := Definitions(1)
 	p.received(leader, want, nil)
 	for range 3 {
-		p.advance(Timing.Copy - time.Second)
+		p.advance(Timing.Copy - slack)
 		p.received(leader, unchanged(1), nil)
 	}
-	p.advance(time.Second)
+	p.advance(2 * slack)
 	p.has(follower, &want)
 }
 
@@ -144,9 +144,9 @@ func theCopysLifeEnds(p *place) {
 	leader, follower := p.leader(), p.member()
 	want := Definitions(1)
 	p.received(leader, want, nil)
-	p.advance(Timing.Copy - time.Second)
+	p.advance(Timing.Copy - slack)
 	p.has(follower, &want)
-	p.advance(2 * time.Second)
+	p.advance(2 * slack)
 	p.has(follower, nil)
 	found, err := follower.Definitions(p.Context(), want.Revision)
 	if found != nil || err != nil {
@@ -164,12 +164,12 @@ func age(p *place) {
 	p.hasAge(follower, 0)
 }
 
-// hasAge allows for the time that the test itself takes.
+// hasAge tells when the copy is of another age than wanted.
 func (p *place) hasAge(cache definitioncache.Cache, want time.Duration) {
 	p.Helper()
 	for _, known := range []definitioncache.Revision{{}, Definitions(1).Revision} {
 		found, err := cache.Definitions(p.Context(), known)
-		if err != nil || found == nil || found.Age < want || found.Age > want+10*time.Second {
+		if err != nil || found == nil || found.Age < want || found.Age > want+slack {
 			p.Errorf("the copy is %+v, %v; want the age %s", found, err, want)
 		}
 	}
@@ -189,7 +189,7 @@ func aClockThatWentBack(p *place) {
 	p.received(follower, Definitions(9), definitioncache.ErrOlder)
 	p.has(leader, &want)
 	p.received(follower, unchanged(10), nil)
-	if found := p.has(leader, &want); found.Age > 10*time.Second {
+	if found := p.has(leader, &want); found.Age > slack {
 		p.Errorf("the copy that was renewed is %s old", found.Age)
 	}
 	p.advance(-time.Hour)
@@ -205,7 +205,7 @@ func anotherStore(p *place) {
 	b := Definitions(1)
 	b.Revision.Store = "B"
 	p.received(leader, a, nil)
-	p.advance(2*Timing.Lock - time.Second)
+	p.advance(2*Timing.Lock - slack)
 	p.turn(leader, definitioncache.Refresh, definitioncache.Lead)
 	p.received(leader, b, definitioncache.ErrOlder)
 	p.has(follower, &a)
