@@ -3,6 +3,7 @@
 package redis_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -87,9 +88,10 @@ func copied(t *testing.T, cache definitioncache.Cache, want int64) {
 func TestARedisInTrouble(t *testing.T) {
 	t.Parallel()
 	for name, trouble := range map[string]struct {
-		cause func(t *testing.T, server *redistest.Server, c *goredis.Client) error
-		reads bool // the copy can be read still
-		words string
+		cause    func(t *testing.T, server *redistest.Server, c *goredis.Client) error
+		reads    bool          // the copy can be read still
+		patience time.Duration // 0: long, for the trouble is told at once
+		words    string
 	}{
 		"read-only": {cause: func(t *testing.T, _ *redistest.Server, c *goredis.Client) error { //nolint:thelper // A row of the table.
 			return errors.Join(c.ConfigSet(t.Context(), "replica-serve-stale-data", "yes").Err(), c.ReplicaOf(t.Context(), "127.0.0.1", "1").Err())
@@ -107,23 +109,23 @@ func TestARedisInTrouble(t *testing.T) {
 		"hung": {cause: func(t *testing.T, server *redistest.Server, _ *goredis.Client) error { //nolint:thelper // A row of the table.
 			t.Cleanup(server.Freeze())
 			return nil
-		}, words: "it did not answer within 300ms"},
+		}, patience: time.Second, words: "it did not answer within 1s"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			server := redistest.Start(t)
 			c := client(t, server.URL())
-			impatient := func() *redis.Cache {
-				cache, err := redis.New(redis.Options{URL: server.URL(), Timeout: 300 * time.Millisecond}, cachetest.Key, cachetest.Timing)
+			join := func() *redis.Cache {
+				cache, err := redis.New(redis.Options{URL: server.URL(), Timeout: cmp.Or(trouble.patience, 10*time.Second)}, cachetest.Key, cachetest.Timing)
 				if err != nil {
 					t.Fatal(err)
 				}
 				t.Cleanup(func() { _ = cache.Shutdown(context.WithoutCancel(t.Context())) })
 				return cache
 			}
-			lead := impatient()
+			lead := join()
 			newProcess(t, lead, 5).says(t, 5)
-			follower := newProcess(t, impatient(), 6)
+			follower := newProcess(t, join(), 6)
 			follower.says(t, 5)
 			if err := trouble.cause(t, server, c); err != nil {
 				t.Fatal(err)
@@ -142,7 +144,7 @@ func TestARedisInTrouble(t *testing.T) {
 			if follower.fetches != 0 {
 				t.Errorf("the follower fetched %d times at once", follower.fetches)
 			}
-			newProcess(t, impatient(), 6).says(t, 6, trouble.words)
+			newProcess(t, join(), 6).says(t, 6, trouble.words)
 		})
 	}
 }

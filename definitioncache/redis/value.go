@@ -23,8 +23,8 @@ var errForeign = errors.New("it was not written by this program or its like")
 // ErrOthers is what a change ends with that others always came before.
 var ErrOthers = errors.New("others changed it meanwhile, again and again")
 
-// For how long a change is tried that others come before, and how long to rest after the
-// first time, twice as long each time. Each failure is another's success.
+// For how long a change is tried that others come before (Value.Patience), and how long to
+// rest after the first time, twice as long each time. Each failure is another's success.
 const (
 	changePatience = time.Second
 	changeRest     = 5 * time.Millisecond
@@ -41,6 +41,10 @@ const maxValueName = 1000 // bytes
 // nobody's change is lost. It may be used from many goroutines at once.
 type Value struct {
 	*connection
+
+	// Patience is for how long a change is tried that others come before: about a second
+	// at first. It may be set until the first Change.
+	Patience time.Duration
 
 	key  string
 	life time.Duration
@@ -63,7 +67,7 @@ func NewValue(options Options, what, name string, life time.Duration) (*Value, e
 	if err != nil {
 		return nil, err
 	}
-	return &Value{connection: connection, key: connection.prefix + ":1:value:" + url.QueryEscape(name), life: life}, nil
+	return &Value{connection: connection, Patience: changePatience, key: connection.prefix + ":1:value:" + url.QueryEscape(name), life: life}, nil
 }
 
 // Place names where it is, for messages.
@@ -77,14 +81,14 @@ func (v *Value) Read(ctx context.Context) ([]byte, error) {
 }
 
 // Change puts the bytes that do makes of those that are there in their place, unless
-// somebody else was quicker: then do is asked again, and after about a second of that
-// the answer is [ErrOthers]. There may be none, nil, also in
-// place of what a Value did not write, which is written over. The same bytes are not
-// written. An error of do is the answer, and nothing is changed.
+// somebody else was quicker: then do is asked again, and after a Patience of that the
+// answer is [ErrOthers]. There may be none, nil, also in place of what a Value did not
+// write, which is written over. The same bytes are not written. An error of do is the
+// answer, and nothing is changed.
 func (v *Value) Change(ctx context.Context, do func(old []byte) ([]byte, error)) error {
 	v.changing.Lock()
 	defer v.changing.Unlock()
-	rest, until := changeRest, time.Now().Add(changePatience)
+	rest, until := changeRest, time.Now().Add(v.Patience)
 	for {
 		mark, old, err := v.read(ctx)
 		if err != nil && !errors.Is(err, errForeign) {

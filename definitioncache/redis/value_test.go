@@ -114,6 +114,7 @@ func TestNoChangeIsLost(t *testing.T) {
 	for i := range goroutines {
 		if i%5 == 0 { // ten processes of five each
 			v = newValue(t, options, time.Hour)
+			v.Patience = 30 * time.Second // the machine may be busy, and each change is to be kept
 		}
 		own := v
 		wg.Go(func() {
@@ -147,7 +148,7 @@ func TestAChangeThatOthersAlwaysComeBefore(t *testing.T) {
 		tries, last = tries+1, time.Now()
 		return []byte("slow"), quick.Change(t.Context(), put(fmt.Sprintf("quick %d", tries)))
 	})
-	if !errors.Is(err, redis.ErrOthers) || !strings.Contains(err.Error(), "others changed it") || tries < 2 || last.Sub(start) > 1300*time.Millisecond {
+	if !errors.Is(err, redis.ErrOthers) || !strings.Contains(err.Error(), "others changed it") || tries < 2 || last.Sub(start) > 5*time.Second {
 		t.Errorf("after %d tries, the last %s later: %v", tries, last.Sub(start), err)
 	}
 	valueIs(t, slow, fmt.Sprintf("quick %d", tries))
@@ -228,25 +229,26 @@ func TestAForeignValueIsNeitherReadNorKept(t *testing.T) {
 func TestAValueWhoseRedisIsInTrouble(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	options := redis.Options{URL: server.URL(), Username: "flags", Password: "s3cret", Timeout: 30 * time.Millisecond}
+	options := redis.Options{URL: server.URL(), Username: "flags", Password: "s3cret"}
 	err := client(t, server.URL()).Do(t.Context(), "ACL", "SETUSER", "flags", "on", ">s3cret", "~bunting:*",
 		"+eval", "+evalsha", "+del", "+exists", "+hget", "+hset", "+hstrlen", "+pexpire").Err()
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := newValue(t, options, time.Hour)
-	wrong := options
+	wrong, impatient := options, options
 	wrong.Password = "s3cret too"
+	impatient.Timeout = 30 * time.Millisecond
+	hasty := newValue(t, impatient, time.Hour)
 	for _, c := range []struct {
 		name  string
 		value *redis.Value
 		cause func()
 		words string
 	}{
-		{name: "good", value: v},
+		{name: "good", value: newValue(t, options, time.Hour)},
 		{name: "wrong password", value: newValue(t, wrong, time.Hour), words: "it refuses user or password"},
-		{name: "frozen", value: v, cause: func() { t.Cleanup(server.Freeze()) }, words: "the Redis at"},
-		{name: "away", value: v, cause: server.Kill, words: "the Redis at"},
+		{name: "frozen", value: hasty, cause: func() { t.Cleanup(server.Freeze()) }, words: "the Redis at"},
+		{name: "away", value: hasty, cause: server.Kill, words: "the Redis at"},
 	} {
 		t.Run(c.name, func(t *testing.T) { //nolint:paralleltest // One after the other.
 			if c.cause != nil {
