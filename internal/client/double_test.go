@@ -36,6 +36,7 @@ type behaviour func(conn net.Conn)
 // connections what a test wants.
 type double struct {
 	endpoint string
+	reached  chan struct{} // closed with the first request
 
 	mu       sync.Mutex
 	requests []asked
@@ -48,7 +49,7 @@ func newDouble(t *testing.T, then behaviour) *double {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &double{endpoint: "http://" + listener.Addr().String()}
+	d := &double{endpoint: "http://" + listener.Addr().String(), reached: make(chan struct{})}
 	var running sync.WaitGroup
 	var mu sync.Mutex
 	var open []net.Conn
@@ -92,6 +93,9 @@ func (d *double) read(conn net.Conn) bool {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if len(d.requests) == 0 {
+		close(d.reached)
+	}
 	d.requests = append(d.requests, asked{path: r.URL.Path, header: r.Header, body: body})
 	return true
 }

@@ -129,9 +129,11 @@ func TestOnDemandAgainstTheServer(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	policy := DefaultOnDemandPolicy
+	policy.FetchTimeout = 10 * time.Second // the machine may be busy
 	compiled := map[flag.Key]*flag.Flag{"pay": &pay, "dead": {Key: "dead", Type: flag.Int, Default: compiledIn, Layer: "user"}}
 	for name, source := range map[string]func(flag.Key) *flag.Flag{"compiled in": func(key flag.Key) *flag.Flag { return compiled[key] }, "passed on": nil} {
-		d, err := NewOnDemand(c, DefaultOnDemandPolicy, source)
+		d, err := NewOnDemand(c, policy, source)
 		if err != nil {
 			t.Fatal(err)
 		}

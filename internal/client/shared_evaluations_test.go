@@ -1,9 +1,11 @@
 package client
 
 import (
+	"fmt"
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,7 +15,6 @@ import (
 // states puts flags in every state on the server, and gives their keys.
 func states(t *testing.T, c *Client) []flag.Key {
 	t.Helper()
-	soon := time.Now().Add(time.Second).UTC()
 	layered := func(key flag.Key, state flag.State) *flag.Flag {
 		f := newFlag(key)
 		f.Layer, f.State = "user", state
@@ -29,8 +30,7 @@ func states(t *testing.T, c *Client) []flag.Key {
 		&flag.Override{FlagKey: "s/overridden", EntityID: "u", State: flag.Enabled, Value: flag.BoolValue(false)},
 		&flag.Override{FlagKey: "s/defaulted", EntityID: "u", State: flag.Default},
 		&flag.Override{FlagKey: "s/archived", EntityID: "u", State: flag.Enabled, Value: flag.BoolValue(false)},
-		&flag.Hold{FlagKey: "s/killed", Holder: "admin", Reason: "r", ExpiresAt: soon.Add(24 * time.Hour)},
-		&flag.Hold{FlagKey: "s/expiring", Holder: "admin", Reason: "r", ExpiresAt: soon},
+		&flag.Hold{FlagKey: "s/killed", Holder: "admin", Reason: "r", ExpiresAt: time.Now().Add(24 * time.Hour).UTC()},
 	} {
 		batch.Changes = append(batch.Changes, flag.Put(o))
 	}
@@ -52,6 +52,16 @@ func states(t *testing.T, c *Client) []flag.Key {
 		}
 	}
 	slices.Sort(keys)
+	for expires := false; !expires; { // a hold that came a second late is in the past, and refused
+		done, err := c.Apply(t.Context(), Batch{Changes: []flag.Change{flag.Put(&flag.Hold{FlagKey: "s/expiring", Holder: "admin", Reason: "r", ExpiresAt: time.Now().Add(time.Second).UTC()})}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := done.Results[0]
+		if expires = r.Status == flag.Applied; !expires && !strings.Contains(fmt.Sprint(r.Problem), "in the past") {
+			t.Fatal(r.Problem)
+		}
+	}
 	for { // until the expiry was committed
 		holds, err := c.Holds(t.Context(), "s/expiring")
 		if err != nil {
