@@ -24,7 +24,8 @@ import (
 var sharedTiming = definitioncache.Timing{Poll: 5 * time.Second, Lock: 15 * time.Second, Copy: 24 * time.Hour, Fetch: 5 * time.Second}
 
 const (
-	// sharedCall is how long a call to Redis may take that carries no definitions. One
+	// sharedCall is how long a call to Redis may take that carries no definitions, unless
+	// it is set (SharedPlace.RedisTimeout). One
 	// that is frozen costs an operation this much, or with MaxAge, which reads the
 	// definitions first, twice as much and what their size adds; and twice as much
 	// once more where answers are kept there.
@@ -54,8 +55,9 @@ func sharedKey(server Server) definitioncache.Key {
 // openShared gives this process's part in what is shared of the server.
 func (c *Client) openShared(server Server) (*promptCache, error) {
 	cache, err := c.place.Open(sharedKey(server), sharedTiming)
-	carrying := 2*sharedCall + time.Duration(float64(server.SnapshotBytes)/sharedBytes*float64(time.Second))
-	return &promptCache{Cache: cache, carrying: carrying}, err
+	call := c.place.timeout()
+	carrying := 2*call + time.Duration(float64(server.SnapshotBytes)/sharedBytes*float64(time.Second))
+	return &promptCache{Cache: cache, call: call, carrying: carrying}, err
 }
 
 // promptCache limits the calls that carry definitions: an operation waits for them,
@@ -63,7 +65,8 @@ func (c *Client) openShared(server Server) (*promptCache, error) {
 type promptCache struct {
 	definitioncache.Cache
 
-	carrying time.Duration // how long such a call may take
+	call     time.Duration // how long another call may take
+	carrying time.Duration // how long such a one may
 	unread   error         // why the shared copy was not read
 }
 
@@ -86,7 +89,7 @@ func (p *promptCache) DefinitionsReceived(ctx context.Context, received definiti
 // leave shuts the part down, at once where it is in trouble: the lock runs out by
 // itself.
 func (p *promptCache) leave(ctx context.Context, trouble error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sharedCall)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.call)
 	defer cancel()
 	if trouble != nil && !errors.Is(trouble, definitioncache.ErrUnusable) {
 		cancel()

@@ -21,7 +21,8 @@ type SharedPlace struct {
 	// RedisCA is the certificates in PEM form of whom to trust for rediss://; "": the
 	// system's authorities.
 	RedisCA string
-	// RedisTimeout is the deadline of a call to Redis; 0: half a second.
+	// RedisTimeout is the deadline of a call to Redis; 0: half a second. Twice as long, and
+	// what their size adds, an operation waits for definitions, in a folder too.
 	RedisTimeout time.Duration
 	// Directory is a folder that the processes share.
 	Directory string
@@ -71,9 +72,12 @@ func (p SharedPlace) Open(key definitioncache.Key, timing definitioncache.Timing
 	return redis.New(options, key, timing)
 }
 
+// timeout is how long a call to the Redis may take that carries no definitions.
+func (p SharedPlace) timeout() time.Duration { return cmp.Or(p.RedisTimeout, sharedCall) }
+
 // redis gives the settings of the Redis.
 func (p SharedPlace) redis() (redis.Options, error) {
-	options := redis.Options{URL: p.RedisURL, Password: p.RedisPassword, Prefix: p.RedisPrefix, Timeout: cmp.Or(p.RedisTimeout, sharedCall)}
+	options := redis.Options{URL: p.RedisURL, Password: p.RedisPassword, Prefix: p.RedisPrefix, Timeout: p.timeout()}
 	if p.RedisCA != "" {
 		trusted := x509.NewCertPool()
 		if !trusted.AppendCertsFromPEM([]byte(p.RedisCA)) {

@@ -58,7 +58,7 @@ func TestWhateverIsFoundInRedisTheServersWordIsRead(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			place := SharedPlace{RedisURL: url, RedisPrefix: "bunting-test-" + rand.Text()}
+			place := SharedPlace{RedisURL: url, RedisPrefix: "bunting-test-" + rand.Text(), RedisTimeout: 10 * time.Second}
 			server := startServer(t)
 			operator, _ := gated(t, server, server.AdminToken)
 			fill(t, operator, 20, 0)
@@ -78,10 +78,11 @@ func TestWhateverIsFoundInRedisTheServersWordIsRead(t *testing.T) {
 // a second.
 func TestARedisInTrouble(t *testing.T) {
 	t.Parallel()
-	const most = 2500 * time.Millisecond // a busy machine is slower than the second
+	const most = 10 * time.Second // a busy machine is slower than the second: it is not without end
 	for name, tc := range map[string]struct {
 		settings []string
 		password string
+		patience time.Duration             // 0: as it is by itself
 		before   func(r *redistest.Server) // the operation
 		between  func(r *redistest.Server) // when the definitions are asked for
 		says     string
@@ -90,9 +91,9 @@ func TestARedisInTrouble(t *testing.T) {
 		"killed in between":  {between: func(r *redistest.Server) { r.Kill() }, says: "Redis"},
 		"frozen":             {before: func(r *redistest.Server) { r.Freeze() }, says: "Redis"},
 		"frozen in between":  {between: func(r *redistest.Server) { r.Freeze() }, says: "Redis"},
-		"behind a password":  {settings: []string{"--requirepass", "right"}, says: "it asks for a password"},
-		"the wrong password": {settings: []string{"--requirepass", "right"}, password: "wr0ng-secret", says: "it refuses user or password"},
-		"read-only":          {settings: []string{"--replicaof", "127.0.0.1 1"}, says: "it takes no writes"},
+		"behind a password":  {settings: []string{"--requirepass", "right"}, patience: most, says: "it asks for a password"},
+		"the wrong password": {settings: []string{"--requirepass", "right"}, password: "wr0ng-secret", patience: most, says: "it refuses user or password"},
+		"read-only":          {settings: []string{"--replicaof", "127.0.0.1 1"}, patience: most, says: "it takes no writes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -108,7 +109,7 @@ func TestARedisInTrouble(t *testing.T) {
 					tc.between(redis)
 				}
 			})
-			o := begins(t, server, server.AdminToken, SharedPlace{RedisURL: redis.URL(), RedisPassword: tc.password}, 0, func(name string) {
+			o := begins(t, server, server.AdminToken, SharedPlace{RedisURL: redis.URL(), RedisPassword: tc.password, RedisTimeout: tc.patience}, 0, func(name string) {
 				if name == "GetSnapshot" {
 					once()
 				}
