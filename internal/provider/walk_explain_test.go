@@ -28,7 +28,7 @@ const (
 // refusal is an error that is meant.
 type refusal struct {
 	address, summary string
-	key              flag.Key
+	ref              flag.Ref // the object that it was refused of
 	give             int
 }
 
@@ -102,7 +102,7 @@ func (w *walker) meant(d told, planning bool) (refusal, bool) {
 		}
 		r.give = give
 		if had != nil {
-			r.key = had.ref().Key
+			r.ref = had.ref()
 		}
 		return r, true
 	}

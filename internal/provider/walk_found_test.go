@@ -2,10 +2,12 @@ package provider
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 
 	"github.com/hashicorp/terraform-plugin-go/tfprotov6"
 	"github.com/zclconf/go-cty/cty"
+	"pgregory.net/rapid"
 
 	"github.com/bunting-flags/terraform-provider-bunting/buntingtest"
 	"github.com/bunting-flags/terraform-provider-bunting/internal/flag"
@@ -209,6 +211,66 @@ func TestPassedOverOverrideIsSetAnewLater(t *testing.T) {
 				t.Errorf("the server has %+v", o)
 			}
 			c.agrees(t, config)
+		})
+	}
+}
+
+// Where a replacement under another key was cut off, an address has two objects, and
+// who forgets it forgets both: what is left over must then be accounted for as well.
+func TestForgettingWhatACutReplacementLeft(t *testing.T) {
+	t.Parallel()
+	flags := walkConfig{}
+	flags.flags[0] = walkFlag{declared: true, first: true}
+	flags.flags[1] = walkFlag{declared: true, key: 1, layer: 1}
+	overrides := flags
+	overrides.overrides[0] = walkOverride{declared: true, first: true, flag: 1}
+	otherKey, otherEntity := flags, overrides
+	otherKey.flags[0].key = 2
+	otherEntity.overrides[0].entity = 1
+	for name, tc := range map[string]struct {
+		address       string
+		before, after walkConfig
+		// without is what is declared no more when people let go; nil: they forget
+		// the object that took the other's place.
+		without *walkConfig
+	}{
+		"a flag is forgotten":       {"bunting_flag.f0", flags, otherKey, nil},
+		"an override is forgotten":  {"bunting_override.o0", overrides, otherEntity, nil},
+		"people let a flag go":      {"bunting_flag.f0", flags, otherKey, &walkConfig{}},
+		"people let an override go": {"bunting_override.o0", overrides, otherEntity, &flags},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := buntingtest.Start(t)
+			people := newClient(t, server, server.NamedToken(t, "people", "", "admin"))
+			var walks atomic.Int64
+			rapid.Check(t, func(rt *rapid.T) {
+				if walks.Add(1) > 1 {
+					return // of rapid's 100: nothing is drawn
+				}
+				c := newCore(rt, server.Endpoint, server.AdminToken, "w")
+				w := newWalker(rt, &coreDriver{core: c}, people, "w/")
+				w.owned = true
+				w.settle(tc.before, false)
+				failed := false
+				c.wrap = func(p tfprotov6.ProviderServer) tfprotov6.ProviderServer { return failsOnce{p, &failed} }
+				c.apply(c.plan(coreBlocks(tc.after.blocks(w.prefix, false)), coreMode{})).fails(t)
+				if !deposed(w.d.objects(), tc.address) {
+					rt.Fatalf("the state has %+v", w.d.objects())
+				}
+				config := tc.after
+				if tc.without != nil {
+					config = *tc.without
+				}
+				w.declared, w.had = config.blocks(w.prefix, false), w.d.objects()
+				if tc.without != nil {
+					w.letGo()
+				} else {
+					w.forget(refusal{address: tc.address, ref: addressed(w.declared, tc.address).ref()})
+				}
+				w.settle(config, false)
+				w.agree()
+			})
 		})
 	}
 }

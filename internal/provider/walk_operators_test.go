@@ -13,25 +13,40 @@ import (
 
 // What operators do in a walk: at random, and to give in to a refusal.
 
-// forget takes the object out of the state; a flag is then as if it were kept.
+// forget takes the objects of the address out of the state: beside the refused one
+// there is another where a replacement has left one over. A flag is then as if it
+// were kept; what else goes with the refused one people take away.
 func (w *walker) forget(r refusal) {
 	w.t.Logf("forgetting %s", r.address)
+	objects := w.d.objects()
 	w.d.forget(r.address)
-	w.kept[r.key] = true
+	w.kept[r.ref.Key] = true
+	for _, o := range objects {
+		switch ref := o.ref(); {
+		case o.Address != r.address || ref == r.ref:
+		case ref.Kind == flag.KindFlag:
+			w.kept[ref.Key] = true
+		default:
+			w.takeAway(ref)
+		}
+	}
 }
 
 // yield lets operators take away what stands in the way of the block.
 func (w *walker) yield(address string) { w.takeAway(addressed(w.declared, address).ref()) }
 
-// letGo lets operators take away what no block declares any more, and forgets it.
+// letGo lets operators take away what no block declares any more, and forgets it: of
+// each address all objects, and the address once.
 func (w *walker) letGo() {
 	gone := map[string]bool{}
 	for _, o := range w.had {
-		if addressed(w.declared, o.Address) == nil && !gone[o.Address] {
+		if addressed(w.declared, o.Address) == nil {
 			gone[o.Address] = true
 			w.takeAway(o.ref())
-			w.d.forget(o.Address)
 		}
+	}
+	for address := range gone {
+		w.d.forget(address)
 	}
 }
 

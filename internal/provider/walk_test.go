@@ -115,7 +115,7 @@ func (w *walker) settle(config walkConfig, disturbed bool) {
 				case r.give == giveProtection:
 					w.forget(r)
 				default:
-					w.free(r.key)
+					w.free(r.ref.Key)
 					config = config.byReference() // or the hold is placed again first
 				}
 			}
