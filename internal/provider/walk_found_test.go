@@ -230,14 +230,16 @@ func TestForgettingWhatACutReplacementLeft(t *testing.T) {
 	for name, tc := range map[string]struct {
 		address       string
 		before, after walkConfig
-		// without is what is declared no more when people let go; nil: they forget
-		// the object that took the other's place.
-		without *walkConfig
+		// let is what is declared when people let go; nil: they forget the object that
+		// took the other's place.
+		let *walkConfig
 	}{
-		"a flag is forgotten":       {"bunting_flag.f0", flags, otherKey, nil},
-		"an override is forgotten":  {"bunting_override.o0", overrides, otherEntity, nil},
-		"people let a flag go":      {"bunting_flag.f0", flags, otherKey, &walkConfig{}},
-		"people let an override go": {"bunting_override.o0", overrides, otherEntity, &flags},
+		"a flag is forgotten":           {"bunting_flag.f0", flags, otherKey, nil},
+		"an override is forgotten":      {"bunting_override.o0", overrides, otherEntity, nil},
+		"people let a flag go":          {"bunting_flag.f0", flags, otherKey, &walkConfig{}},
+		"people let an override go":     {"bunting_override.o0", overrides, otherEntity, &flags},
+		"people let an old flag go":     {"bunting_flag.f0", flags, otherKey, &otherKey},
+		"people let an old override go": {"bunting_override.o0", overrides, otherEntity, &otherEntity},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -259,14 +261,17 @@ func TestForgettingWhatACutReplacementLeft(t *testing.T) {
 					rt.Fatalf("the state has %+v", w.d.objects())
 				}
 				config := tc.after
-				if tc.without != nil {
-					config = *tc.without
+				if tc.let != nil {
+					config = *tc.let
 				}
 				w.declared, w.had = config.blocks(w.prefix, false), w.d.objects()
-				if tc.without != nil {
+				if tc.let != nil {
 					w.letGo()
 				} else {
 					w.forget(refusal{address: tc.address, ref: addressed(w.declared, tc.address).ref()})
+				}
+				if deposed(w.d.objects(), tc.address) {
+					rt.Fatalf("the state still has %+v", w.d.objects())
 				}
 				w.settle(config, false)
 				w.agree()

@@ -35,13 +35,17 @@ func (w *walker) forget(r refusal) {
 // yield lets operators take away what stands in the way of the block.
 func (w *walker) yield(address string) { w.takeAway(addressed(w.declared, address).ref()) }
 
-// letGo lets operators take away what no block declares any more, and forgets it: of
-// each address all objects, and the address once.
+// letGo lets operators take away what no block declares any more, what a replacement
+// has left over too, and forgets the addresses.
 func (w *walker) letGo() {
 	gone := map[string]bool{}
 	for _, o := range w.had {
-		if addressed(w.declared, o.Address) == nil {
-			gone[o.Address] = true
+		b := addressed(w.declared, o.Address)
+		if b != nil && !deposed(w.had, o.Address) {
+			continue
+		}
+		gone[o.Address] = true
+		if b == nil || b.ref() != o.ref() { // else it is taken in again
 			w.takeAway(o.ref())
 		}
 	}
