@@ -208,11 +208,19 @@ func newWalker(t *rapid.T, d driver, people *client.Client, prefix string) *walk
 	}
 }
 
+// otherwise has the shards of one seed walk each its own way.
+func otherwise(t *rapid.T, shard int) {
+	for range shard {
+		rapid.Bool().Draw(t, "shard")
+	}
+}
+
 // Whatever is configured and whoever does what in between: applies converge to
 // what is declared, and nothing is refused, lifted or lost that should not be.
 // 1,000 walks take a minute of CPU, and four times that with the race detector: so
-// they are walked in soak, and 100 of them always. A failure is kept by rapid in
-// testdata/rapid; what the walks have found is in walk_found_test.go.
+// they are walked in soak, drawn anew each time, and 100 of them always, which `make
+// test` draws from one seed. A failure is kept by rapid in testdata/rapid; what the
+// walks have found is in walk_found_test.go.
 func TestRandomWalks(t *testing.T) {
 	t.Parallel()
 	shards := 1 // of rapid's 100 walks each
@@ -226,6 +234,7 @@ func TestRandomWalks(t *testing.T) {
 			people := newClient(t, server, server.NamedToken(t, "people", "", "admin"))
 			var walks atomic.Int64
 			rapid.Check(t, func(rt *rapid.T) {
+				otherwise(rt, shard)
 				name := fmt.Sprintf("w%d", walks.Add(1))
 				workspace := ""
 				if rapid.Bool().Draw(rt, "workspace") {
@@ -275,6 +284,7 @@ func TestRandomWalksOfTerraform(t *testing.T) {
 						panic(p)
 					}
 				}()
+				otherwise(rt, shard)
 				c := newCLI(t, between.URL, server.AdminToken)
 				name := fmt.Sprintf("w%d", n)
 				d := &cliDriver{cli: c}
