@@ -43,10 +43,9 @@ type intervention struct {
 type middleman struct {
 	*httptest.Server
 
-	reading sync.Mutex // held while somebody steps in before everything is read: who asks again waits for it
-
 	mu    sync.Mutex
 	armed map[flag.Key]intervention
+	steps map[flag.Key]chan struct{} // closed when who stepped in is done: no call passes half a deed
 	calls []asked
 }
 
@@ -58,7 +57,7 @@ func newMiddleman(t *testing.T, server *buntingtest.Server) *middleman {
 	}
 	transport := &http.Transport{}
 	road := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }, Transport: transport}
-	m := &middleman{}
+	m := &middleman{steps: map[flag.Key]chan struct{}{}}
 	m.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
@@ -71,16 +70,10 @@ func newMiddleman(t *testing.T, server *buntingtest.Server) *middleman {
 			t.Errorf("%s: %v", call, err) // then the tests that count on it prove nothing
 		}
 		if call == "GetSnapshot" { // reads everything
-			m.reading.Lock()
-			for _, key := range m.waiting() {
-				objects = append(objects, asked{ref: flag.FlagRef(key)})
-			}
+			m.beforeAll()
 		}
 		for _, a := range objects {
 			m.before(a)
-		}
-		if call == "GetSnapshot" {
-			m.reading.Unlock()
 		}
 		road.ServeHTTP(w, r)
 	}))
@@ -118,17 +111,42 @@ func objectsOf(call string, body []byte) (objects []asked, err error) {
 	return objects, err
 }
 
+// beforeAll lets somebody step in before everything is read, at several flags at once:
+// one after the other they would take so long that what asks no longer waits.
+func (m *middleman) beforeAll() {
+	m.mu.Lock()
+	keys := slices.AppendSeq(slices.Collect(maps.Keys(m.armed)), maps.Keys(m.steps))
+	m.mu.Unlock()
+	var stepping sync.WaitGroup
+	turns := make(chan struct{}, 8)
+	for _, key := range keys {
+		turns <- struct{}{}
+		stepping.Go(func() {
+			defer func() { <-turns }()
+			m.before(asked{ref: flag.FlagRef(key)})
+		})
+	}
+	stepping.Wait()
+}
+
 // before records what is asked, and lets somebody step in.
 func (m *middleman) before(a asked) {
 	m.mu.Lock()
 	m.calls = append(m.calls, a)
+	done, stepped := m.steps[a.ref.Key]
 	step, armed := m.armed[a.ref.Key]
 	if armed = armed && step.when(a); armed {
 		delete(m.armed, a.ref.Key)
+		done, stepped = make(chan struct{}), false
+		m.steps[a.ref.Key] = done
 	}
 	m.mu.Unlock()
-	if armed {
+	switch {
+	case armed:
+		defer close(done)
 		step.do()
+	case stepped:
+		<-done
 	}
 }
 
@@ -136,7 +154,7 @@ func (m *middleman) before(a asked) {
 func (m *middleman) arm(interventions map[flag.Key]intervention) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.armed, m.calls = interventions, nil
+	m.armed, m.steps, m.calls = interventions, map[flag.Key]chan struct{}{}, nil
 }
 
 // waiting gives the flags at which nobody has stepped in.
