@@ -30,7 +30,7 @@ func TestFaultSample(t *testing.T) {
 	server := buntingtest.Start(t)
 	anna := newOperator(t, server, "anna")
 	c := newCLI(t, "", server.AdminToken)
-	c.env = append(c.env, "BUNTING_REQUEST_TIMEOUT=2s", "BUNTING_RETRY_ATTEMPTS=1", "BUNTING_WORKSPACE=sample")
+	c.env = append(c.env, "BUNTING_REQUEST_TIMEOUT=5s", "BUNTING_RETRY_ATTEMPTS=1", "BUNTING_WORKSPACE=sample")
 	proxies := make([]*faultyProxy, len(faultSample))
 	for i := range faultSample {
 		proxies[i] = newFaultyProxy(t, server)

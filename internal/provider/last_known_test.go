@@ -54,7 +54,7 @@ output "e" {
 
 // quick has a CLI give up on a dead server soon.
 func (c *cli) quick() *cli {
-	c.env = append(c.env, "BUNTING_RETRY_ATTEMPTS=1", "BUNTING_REQUEST_TIMEOUT=2s")
+	c.env = append(c.env, "BUNTING_RETRY_ATTEMPTS=1", "BUNTING_REQUEST_TIMEOUT=5s")
 	return c
 }
 
