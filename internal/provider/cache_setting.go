@@ -43,6 +43,10 @@ const (
 	redisPrefixVariable    = "BUNTING_CACHE_REDIS_PREFIX"
 )
 
+// redisTimeout is the deadline of a call to the Redis; 0: the client's own. Tests set
+// it, where a busy machine must not have a plan do without.
+var redisTimeout time.Duration
+
 // cacheSchema declares the setting.
 func cacheSchema() schema.SingleNestedAttribute {
 	return schema.SingleNestedAttribute{
@@ -146,6 +150,7 @@ func readRedisSetting(ctx context.Context, configured types.Object, lookup func(
 			"cache.redis is set, but cache.redis.url is not, so it is not known where the Redis is. Set it, or the environment variable "+redisURLVariable+", to a URL like \"rediss://ci@redis.example.com:6379/0\".")
 		return client.SharedPlace{}, false
 	}
+	set.RedisTimeout = redisTimeout
 	set.RedisPassword = setting(m.Password, lookup(redisPasswordVariable))
 	ca := m.CA.ValueString()
 	if file := lookup(redisCAVariable); m.CA.IsNull() && file != "" {

@@ -3,6 +3,7 @@ package provider
 import (
 	"os"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -13,6 +14,7 @@ import (
 var userCache = os.Getenv("XDG_CACHE_HOME")
 
 func TestMain(m *testing.M) {
+	redisTimeout = 10 * time.Second // a Redis that is well is heard, on however busy a machine
 	// What the provider keeps from one run to the next is not kept for whoever runs the tests.
 	cache, err := os.MkdirTemp("", "bunting-cache-")
 	if err != nil || os.Setenv("XDG_CACHE_HOME", cache) != nil {
