@@ -168,7 +168,7 @@ func (w *walker) refusesApply(d told, want *walkBlock, had *stateObject) (give i
 		return giveHolds, had != nil && had.OnDestroy == destroyDelete && !w.owned
 	case strings.HasPrefix(d.Summary, "Invalid "), strings.HasPrefix(d.Summary, "Cannot set the override"), strings.HasPrefix(d.Summary, "Cannot change the override"), strings.HasPrefix(d.Summary, "Cannot place the hold"):
 		return giveNothing, (disturbed || w.literal(want) && w.pending[want.ref().Key]) &&
-			says("no such flag", "is archived", "without a layer", "but the flag is of type", "not a whole number", "not among the flag's allowed_values", "is outside", "does not exist")
+			says("no such flag", "is archived", "without a layer", "but the flag is of type", "not a whole number", "not among the flag's allowed_values", ", outside what", "does not exist")
 	case strings.HasSuffix(d.Summary, "changes unplanned"):
 		return giveNothing, want != nil && len(want.later) > 0 && had != nil && w.retyped(want, had)
 	}
