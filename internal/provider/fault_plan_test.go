@@ -32,7 +32,7 @@ func TestPlanningWithoutAnAnswer(t *testing.T) {
 			t.Errorf("%s: after %s it plans %v and says %v", fault, took, p.actions, p.diags)
 		}
 		if proxy.count("GetSnapshot") != 1 {
-			t.Errorf("%s: the fault was not met once: %v", fault, proxy.requests)
+			t.Errorf("%s: the fault was not met once: %v", fault, proxy.asked())
 		}
 	}
 	for _, fault := range []string{"hanging", "429 for longer than there is"} {

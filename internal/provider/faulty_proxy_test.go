@@ -109,6 +109,12 @@ func (p *faultyProxy) recorded() (requests map[string]int, ids []string) {
 	return maps.Clone(p.requests), slices.Clone(p.ids)
 }
 
+// asked gives the requests by procedure.
+func (p *faultyProxy) asked() map[string]int {
+	requests, _ := p.recorded()
+	return requests
+}
+
 // repeated tells how often the same was asked, at most.
 func (p *faultyProxy) repeated() (most int) {
 	p.mu.Lock()

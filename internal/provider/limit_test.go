@@ -36,6 +36,13 @@ func (l *limiter) passes() bool {
 	return true
 }
 
+// refusals counts the requests that were refused.
+func (l *limiter) refusals() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.refused
+}
+
 // A server that allows 20 requests a second and asks for a pause of one: 250 flags
 // (1,000 with BUNTING_SOAK, which takes two minutes) are applied and refreshed without an error, and it has to say so
 // a few times only.
@@ -65,10 +72,10 @@ func TestALimitOfRequests(t *testing.T) {
 	c.config(flags.String())
 	begin := time.Now()
 	c.applies().must(t)
-	t.Logf("applied in %s: %v, %d refused", time.Since(begin), proxy.requests, l.refused)
+	t.Logf("applied in %s: %v, %d refused", time.Since(begin), proxy.asked(), l.refusals())
 	c.unchanged()
-	t.Logf("%v, %d refused", proxy.requests, l.refused)
-	if l.refused >= 5 {
-		t.Errorf("%d requests were refused", l.refused)
+	t.Logf("%v, %d refused", proxy.asked(), l.refusals())
+	if n := l.refusals(); n >= 5 {
+		t.Errorf("%d requests were refused", n)
 	}
 }

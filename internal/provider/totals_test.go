@@ -49,8 +49,8 @@ func TestStatsFile(t *testing.T) {
 			t.Errorf("%s: %d in the file, %d asked", call, requests, has)
 		}
 	}
-	if len(told) != len(proxy.requests) || processes != 3 || writes < 60 {
-		t.Errorf("%d processes told of %v, asked were %v", processes, told, proxy.requests)
+	if len(told) != len(proxy.asked()) || processes != 3 || writes < 60 {
+		t.Errorf("%d processes told of %v, asked were %v", processes, told, proxy.asked())
 	}
 	if !strings.Contains(o.text, "requests so far") || strings.Contains(o.text+string(text), server.AdminToken) {
 		t.Errorf("the log has no totals, or the token:\n%s", o.text)
