@@ -336,10 +336,8 @@ data "bunting_evaluation" "e" {
 }
 output "on" { value = length([for e in data.bunting_evaluation.e : e if e.value]) }`)
 	c.plans("-out=saved.plan").must(t)
-	proxy.mu.Lock()
-	defer proxy.mu.Unlock()
-	if want := map[string]int{"GetServer": 1, "BulkEvaluate": 3}; !maps.Equal(proxy.requests, want) {
-		t.Errorf("requests %v, want %v", proxy.requests, want)
+	if asked, want := proxy.asked(), map[string]int{"GetServer": 1, "BulkEvaluate": 3}; !maps.Equal(asked, want) {
+		t.Errorf("requests %v, want %v", asked, want)
 	}
 }
 

@@ -140,10 +140,8 @@ output "e" { value = [for e in [data.bunting_evaluations.keys, data.bunting_eval
 		}
 		proxy.fails("", nil)
 		c.unchanged()
-		proxy.mu.Lock()
-		defer proxy.mu.Unlock()
-		if want := map[string]int{"GetServer": 1, "GetSnapshot": 1, "BulkEvaluate": 2}; !maps.Equal(proxy.requests, want) {
-			t.Errorf("requests of a plan: %v, want %v", proxy.requests, want)
+		if asked, want := proxy.asked(), map[string]int{"GetServer": 1, "GetSnapshot": 1, "BulkEvaluate": 2}; !maps.Equal(asked, want) {
+			t.Errorf("requests of a plan: %v, want %v", asked, want)
 		}
 	}
 	c.config(config)

@@ -59,7 +59,7 @@ func TestPlansThatShareDefinitions(t *testing.T) {
 				c.setting["cache"] = cache
 				proxy.fails("", nil)
 				with := c.plan(blocks, coreMode{})
-				if asked, _ := proxy.recorded(); !maps.Equal(asked, want) {
+				if asked := proxy.asked(); !maps.Equal(asked, want) {
 					t.Errorf("requests %v, want %v", asked, want)
 				}
 				if with.code != without.code || !maps.Equal(with.actions, without.actions) || fmt.Sprint(with.diags) != fmt.Sprint(without.diags) {
@@ -137,7 +137,7 @@ func TestTerraformSharesDefinitions(t *testing.T) {
 		proxy.fails("", nil)
 		o := c.plans("-detailed-exitcode")
 		output += o.text
-		asked, _ := proxy.recorded()
+		asked := proxy.asked()
 		heard = !used || strings.Count(content(t, log), alone) == before
 		if !heard {
 			asked = want
